@@ -1,0 +1,50 @@
+"""The seam every backbone family fills, and the choice of the family for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from offramp.errors import UsageError
+from offramp.registry import BACKBONES
+from offramp.types import Tap
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A model in pieces: ``final(steps[-1](… steps[0](stem(x))))`` is the model's own output, bit for bit."""
+
+    model: nn.Module
+    taps: list[Tap]
+    """One for each step but the last, where the final classifier reads."""
+
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
+        """Whether this family can cut the model."""
+
+    @property
+    def steps(self) -> Sequence[nn.Module]:
+        """The blocks, in order; each maps a state to the next."""
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` to the state before the first block."""
+
+    def final(self, h: Tensor) -> Tensor:
+        """The state after the last block to the output ``(B, num_outputs)``."""
+
+    def tokens(self, h: Tensor, tap: Tap) -> Tensor:
+        """The state after block ``tap.after`` as tokens, ``(B, prefix + h·w, dim)``."""
+
+
+def cut(model: nn.Module) -> Backbone:
+    """The model in pieces. Raises ``UsageError`` where no family knows how to cut it."""
+    for entry in BACKBONES.values():
+        family = entry.load()
+        if family.accepts(model):
+            return family(model)
+    raise UsageError(
+        f"no backbone family can cut a {type(model).__name__}; known families: {', '.join(BACKBONES)} "
+        "(offramp list backbones says what they cover)"
+    )

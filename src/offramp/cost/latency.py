@@ -1,0 +1,49 @@
+"""Wall-clock time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+
+def synchronise(device: torch.device | str) -> None:
+    """Wait until the device has done what it was told, so that a clock reading means something."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def in_turn(
+    calls: Mapping[str, Sequence[Callable[[], Any]]],
+    rounds: int,
+    device: torch.device | str = "cpu",
+    tick: Callable[[], Any] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time several ways of doing the same pieces of work, piece by piece in turn, so that drift hits all alike.
+
+    Args:
+        calls: for each way the same number of pieces of work.
+        rounds: how often everything is done; one more round goes before and is not counted.
+        device: what to wait for after each piece.
+        tick: called after each round, the first one included.
+
+    Returns:
+        For each way the seconds of each round, all pieces together.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        spent = dict.fromkeys(calls, 0.0)
+        for pieces in zip(*calls.values(), strict=True):
+            for name, piece in zip(calls, pieces, strict=True):
+                synchronise(device)
+                start = time.perf_counter()
+                piece()
+                synchronise(device)
+                spent[name] += time.perf_counter() - start
+        if number > 0:
+            for name in calls:
+                seconds[name].append(spent[name])
+        tick()
+    return seconds

@@ -1,0 +1,90 @@
+"""One pass over the parts of a model, counting and timing each."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from offramp.cost.latency import synchronise
+from offramp.cost.macs import count_macs
+from offramp.model import EarlyExitModel, evaluating
+from offramp.types import CostTable, Parts
+from offramp.versions import host, versions
+
+
+def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> CostTable:
+    """What stem, blocks, heads and final classifier cost.
+
+    MACs are those of one sample. Seconds are medians over ``repeats`` passes through the whole model on random
+    images, each part timed where it stands in the chain, so that caches are as in use.
+
+    Args:
+        model: the model, on the device that it shall be timed on.
+        batch_size: the batch that is timed.
+        repeats: how many passes; 0 times nothing and leaves ``seconds`` out.
+    """
+    with evaluating(model):
+        macs = _walk(model, _images(model, 1), count_macs)
+        seconds = None
+        if repeats:
+            x = _images(model, batch_size)
+            with torch.inference_mode():
+                passes = [_walk(model, x, _clock) for _ in range(repeats + 2)][2:]
+            seconds = _median(passes)
+    return CostTable(
+        model.after[:-1],
+        macs,
+        seconds,
+        batch_size,
+        {
+            "device": str(_device(model)),
+            "runtime": "torch",
+            "precision": "fp32",
+            "threads": torch.get_num_threads(),
+            "host": host(),
+            "versions": versions(),
+        },
+    )
+
+
+def _walk(model: EarlyExitModel, x: torch.Tensor, measure: Any) -> Parts:
+    stem, h = measure(model.stem, x)
+    steps, heads = [], []
+    for i, block in enumerate(model.backbone.steps, start=1):
+        cost, h = measure(block, h)
+        steps.append(cost)
+        if i in model.after[:-1]:
+            heads.append(measure(model.head, model.after.index(i), h)[0])
+    return Parts(stem, tuple(steps), tuple(heads), measure(model.final, h)[0])
+
+
+def _clock(function: Any, *args: Any) -> tuple[float, Any]:
+    device = args[-1].device
+    synchronise(device)
+    start = time.perf_counter()
+    result = function(*args)
+    synchronise(device)
+    return time.perf_counter() - start, result
+
+
+def _median(passes: list[Parts]) -> Parts:
+    def middle(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(statistics.median(column) for column in zip(*rows, strict=True))
+
+    return Parts(
+        statistics.median(p.stem for p in passes),
+        middle([p.steps for p in passes]),
+        middle([p.heads for p in passes]),
+        statistics.median(p.final for p in passes),
+    )
+
+
+def _images(model: EarlyExitModel, n: int) -> torch.Tensor:
+    return torch.randn(n, *model.data_config["input_size"], device=_device(model))
+
+
+def _device(model: EarlyExitModel) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,123 @@
+"""Samples and their splits, before any of them is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from offramp.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images that are read when asked for, and their targets.
+
+    Args:
+        read: the image at an index.
+        targets: one for each image, shape ``(samples,)``: a class index, or a number.
+        names: what to call each image, where it has a name.
+    """
+
+    read: Callable[[int], Image.Image]
+    targets: np.ndarray
+    names: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: np.ndarray) -> Samples:
+        """Some of them, in the order of ``rows``."""
+        read, names = self.read, self.names
+        return Samples(
+            lambda i: read(int(rows[i])), self.targets[rows], None if names is None else [names[i] for i in rows]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Training, validation and test samples, and the record of how they were cut.
+
+    Thresholds are chosen on validation data; test data is read once, for the number that is reported.
+    """
+
+    train: Samples
+    validation: Samples
+    test: Samples
+    classes: tuple[str, ...] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def cut(samples: Samples, size: int | float, seed: int, what: str) -> tuple[Samples, Samples]:
+    """Cut ``size`` samples (or that share of them) off, by seed, every class in proportion.
+
+    Args:
+        samples: what to cut from.
+        size: a number of samples, or a share below 1.
+        seed: the same seed cuts the same samples.
+        what: the name of what is cut, for the message.
+
+    Returns:
+        what is left, and what was cut off.
+
+    Raises:
+        DataError: too few samples for it.
+    """
+    rows = np.arange(len(samples))
+    classes = samples.targets if np.issubdtype(samples.targets.dtype, np.integer) else None
+    try:
+        left, gone = train_test_split(rows, test_size=size, random_state=seed, shuffle=True, stratify=classes)
+    except ValueError as error:
+        raise DataError(f"no {what} split of {size} can be cut from {len(samples)} samples: {error}") from error
+    return samples.take(np.sort(left)), samples.take(np.sort(gone))
+
+
+def complete(
+    source: str, parts: Mapping[str, Samples], classes: Sequence[str] | None, size: int | float | None, seed: int
+) -> Splits:
+    """Splits from what a source has: a missing test or validation split is cut by seed, and all of it is recorded.
+
+    Args:
+        source: the name of the source, for the record.
+        parts: ``train`` or ``all``, and, where the source has them, ``validation`` and ``test``.
+        classes: the name of each class.
+        size: how much to cut for validation (and for test where there is none): a number of samples or a share;
+            a tenth for None, a fifth where the source has no test split either.
+        seed: by which to cut.
+    """
+    record: dict[str, Any] = {"source": source, "seed": seed, "cut": []}
+    share = size if size is not None else (0.1 if "train" in parts else 0.2)
+    train = parts["train"] if "train" in parts else parts["all"]
+    test = parts.get("test")
+    if test is None:
+        train, test = cut(train, share, seed, "test")
+        record["cut"].append("test")
+    validation = parts.get("validation")
+    if validation is None:
+        # the same share of the whole, also after a test split was cut
+        if isinstance(share, float) and "test" in record["cut"]:
+            share = share / (1 - share)
+        train, validation = cut(train, share, seed, "validation")
+        record["cut"].append("validation")
+    splits = Splits(train, validation, test, None if classes is None else tuple(map(str, classes)), record)
+    named = {"train": train, "validation": validation, "test": test}
+    for name, samples in named.items():
+        if len(samples) == 0:
+            raise DataError(f"the {name} split of {source} holds no samples")
+    record["sizes"] = {name: len(samples) for name, samples in named.items()}
+    record["fingerprints"] = {name: _fingerprint(samples) for name, samples in named.items()}
+    return replace(splits, record=record)
+
+
+def _fingerprint(samples: Samples) -> str:
+    """A digest of targets and of sixteen images, which tells another order, another cut and other pixels."""
+    digest = hashlib.sha256(np.ascontiguousarray(samples.targets).tobytes())
+    for i in np.linspace(0, len(samples) - 1, 16).astype(int):
+        image = samples.read(int(i))
+        digest.update(repr((image.size, image.mode)).encode() + image.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,9 @@
+"""The engine: one compaction loop over any runtime, and what stands on it."""
+
+from offramp.engine.anytime import anytime
+from offramp.engine.loop import Runtime, run_policy
+from offramp.engine.run import run
+from offramp.engine.tabulate import tabulate
+from offramp.engine.torch import TorchRuntime
+
+__all__ = ["Runtime", "TorchRuntime", "anytime", "run", "run_policy", "tabulate"]

@@ -1,0 +1,42 @@
+"""Run a model with a policy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from offramp.engine.loop import Runtime, run_policy
+from offramp.errors import DataError, UsageError
+from offramp.model import EarlyExitModel, evaluating
+from offramp.policies import Policy
+from offramp.registry import RUNTIMES
+from offramp.types import Trace
+
+
+def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime = "torch") -> Trace:
+    """Images through the model; samples that leave early are taken out of the batch and cost nothing more.
+
+    The model computes in evaluation mode, whatever mode it is in.
+
+    Args:
+        model: the model.
+        x: images, ``(B, C, H, W)``, normalised; B may be 0. They are moved to the model's device.
+        policy: who leaves where.
+        runtime: a name from ``offramp list runtimes``, or a runtime.
+
+    Returns:
+        output ``(B, num_outputs)``, exit ``(B,)`` and score ``(B,)``.
+
+    Raises:
+        DataError: images of another shape than the model takes, or with values that are not finite.
+        UsageError: a policy for more exits than the model has.
+    """
+    if policy.heads and max(policy.heads) >= len(model.exits):
+        raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
+    x = x.to(next(model.parameters()).device)
+    model.check_input(x)
+    if not torch.isfinite(x).all():
+        raise DataError("the images hold values that are not finite (NaN or infinity)")
+    running = RUNTIMES.resolve(runtime)(model) if isinstance(runtime, str) else runtime
+    with evaluating(model), torch.inference_mode():
+        return run_policy(running, x, policy, model.task)

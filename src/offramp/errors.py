@@ -1,0 +1,21 @@
+"""What goes wrong, in one clear sentence each, with the exit code that the command line answers."""
+
+
+class OfframpError(Exception):
+    """The base of every error that Offramp raises on purpose; the message is one sentence for a person."""
+
+    exit_code = 1
+
+
+class UsageError(OfframpError, ValueError):
+    """What was asked for cannot be: an unknown name, a number out of range, options that exclude each other."""
+
+    exit_code = 2
+
+
+class DataError(OfframpError):
+    """What was read cannot be used: no image, an empty folder, a wrong shape, values that are no numbers."""
+
+
+class ArtifactError(DataError):
+    """A saved model, policy or table is damaged, foreign, or newer than this version of Offramp."""

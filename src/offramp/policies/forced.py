@@ -1,0 +1,59 @@
+"""A policy for measuring: every row's exit is fixed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offramp.errors import UsageError
+from offramp.types import Evidence, State
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Leave at a given exit, whatever the score; all heads run, as for a rule that reads them all.
+
+    Measures the engine apart from the accuracy of a model.
+
+    Args:
+        exits: for each row of the batch the index of its exit; ``num_exits`` is the final exit.
+        num_exits: the number of early exits.
+        score: the kind of score that is computed on the way.
+    """
+
+    exits: tuple[int, ...]
+    num_exits: int
+    score: str = "confidence"
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(self.num_exits))
+
+    def init(self, n: int) -> State:
+        """The exit of each row. Raises ``UsageError`` for a batch of another size."""
+        if n != len(self.exits):
+            raise UsageError(f"exits are fixed for {len(self.exits)} rows, the batch has {n}")
+        return (torch.tensor(self.exits, dtype=torch.long),)
+
+    def step(self, state: State, evidence: Evidence) -> tuple[Tensor, State]:
+        """Leave where the exit is the fixed one."""
+        return state[0] == evidence.exit, state
+
+
+def forced_shares(shares: Sequence[float], batch: int) -> Forced:
+    """Exits for a batch so that exit ``k`` gets ``shares[k]`` of it, the final exit the last share.
+
+    Shares are met as closely as whole samples allow (largest remainder). Raises ``UsageError`` unless they sum to 1.
+    """
+    if abs(sum(shares) - 1) > 1e-6 or min(shares) < 0:
+        raise UsageError(f"shares must be at least 0 and sum to 1; these sum to {sum(shares):g}")
+    exact = [share * batch for share in shares]
+    counts = [int(e + 1e-9) for e in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda k: counts[k] - exact[k])
+    for k in by_remainder[: batch - sum(counts)]:
+        counts[k] += 1
+    return Forced(tuple(k for k, count in enumerate(counts) for _ in range(count)), len(shares) - 1)

@@ -1,0 +1,54 @@
+"""The threshold rule: leave as soon as an exit is sure enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from offramp.errors import UsageError
+from offramp.types import Evidence, State
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Leave at the first exit whose score is at least its threshold (BranchyNet, 1709.01686; LGViT, 2308.00255).
+
+    LGViT uses one threshold for all exits and leaves *above* it; here each exit has its own and *reaching* it is
+    enough.
+
+    Args:
+        thresholds: one for each early exit, between 0 and 1; None switches an exit off, and its head never runs.
+        score: the kind of score, ``confidence`` for classes, ``change`` for numbers.
+        provenance: what it was calibrated for and on; travels with the policy, changes no decision.
+
+    Raises:
+        UsageError: a threshold outside [0, 1].
+    """
+
+    thresholds: tuple[float | None, ...]
+    score: str = "confidence"
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for k, value in enumerate(self.thresholds):
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"the threshold of exit {k} is {value}; thresholds lie between 0 and 1")
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The exits that are switched on."""
+        return tuple(k for k, value in enumerate(self.thresholds) if value is not None)
+
+    def init(self, n: int) -> State:
+        """Nothing is remembered."""
+        return ()
+
+    def step(self, state: State, evidence: Evidence) -> tuple[Tensor, State]:
+        """Leave where the score reaches the threshold."""
+        threshold = self.thresholds[evidence.exit]
+        if threshold is None:
+            raise ValueError(f"exit {evidence.exit} is switched off")
+        return evidence.score >= threshold, state

@@ -1,0 +1,161 @@
+"""Recipes: a YAML file that says what to train, checked as a whole before anything runs. Values only, never code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from offramp.errors import UsageError
+from offramp.registry import HEADS, OBJECTIVES, TASKS, Table, unknown
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _named(table: Table) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in table:
+            raise ValueError(unknown(table.kind, name, table))
+        return name
+
+    return AfterValidator(check)
+
+
+class DataSection(_Section):
+    """Where samples come from."""
+
+    source: str
+    """``digits``, a folder, an ``.npz`` file, or ``torchvision/NAME``."""
+    validation: int | float | None = None
+    """How many samples, or what share, to cut for validation where the source has no such split."""
+
+
+class BackboneSection(_Section):
+    """Which timm model."""
+
+    name: str
+    args: dict[str, Any] = {}
+    """Arguments for ``timm.create_model``."""
+    preprocessing: dict[str, Any] = {}
+    """What to change in timm's data configuration: mean, std, crop_pct, interpolation."""
+    checkpoint: Path | None = None
+    """A local file of weights, read by timm's own loader."""
+
+
+class ExitSection(_Section):
+    """A head at a place."""
+
+    after: Annotated[int, Field(ge=1)]
+    head: Annotated[str, _named(HEADS)] = "linear"
+    options: dict[str, Any] = {}
+
+
+class ObjectiveSection(_Section):
+    """How to train."""
+
+    name: Annotated[str, _named(OBJECTIVES)] = "joint"
+    options: dict[str, Any] = {}
+
+
+class TrainingSection(_Section):
+    """The loop's own settings; see ``offramp.train``."""
+
+    epochs: Annotated[int, Field(ge=0)] = 10
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    precision: Annotated[str, Field(pattern="^(bf16|fp32)$")] = "bf16"
+    augment: dict[str, Any] | None = None
+    workers: Annotated[int, Field(ge=0)] = 0
+
+
+class GoalSection(_Section):
+    """What to calibrate for; exactly one of the two."""
+
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    target_speedup: Annotated[float, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> GoalSection:
+        if (self.max_drop is None) == (self.target_speedup is None):
+            raise ValueError("give exactly one of max_drop and target_speedup")
+        return self
+
+
+class Recipe(_Section):
+    """All of it."""
+
+    name: str
+    seed: int = 0
+    data: DataSection
+    backbone: BackboneSection
+    exits: list[ExitSection]
+    task: Annotated[str, _named(TASKS)] = "classification"
+    objective: ObjectiveSection = ObjectiveSection()
+    training: TrainingSection = TrainingSection()
+    goal: GoalSection = GoalSection(max_drop=0.005)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe; ``-`` reads standard input.
+
+    Raises:
+        UsageError: no such file, no YAML, or faults in it, all of them at once, with the nearest name for unknown ones.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text()
+        values = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"the recipe {path} could not be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"the recipe {path} holds no settings")
+    return check_recipe(values, str(path))
+
+
+def check_recipe(values: dict[str, Any], where: str = "the recipe") -> Recipe:
+    """A recipe from plain values. Raises ``UsageError`` with every fault at once."""
+    faults = list(_backbone_faults(values))
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = [_sentence(fault) for fault in error.errors()] + faults
+    if faults or recipe is None:
+        raise UsageError(f"{where} has {len(faults)} fault{'s' * (len(faults) != 1)}:\n  " + "\n  ".join(faults))
+    return recipe
+
+
+def _backbone_faults(values: dict[str, Any]) -> Iterator[str]:
+    import timm
+
+    section = values.get("backbone")
+    name = section.get("name") if isinstance(section, dict) else None
+    if isinstance(name, str) and not timm.is_model(name):
+        yield "backbone.name: " + unknown("timm model", name, timm.list_models())
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        *parents, key = fault["loc"]
+        known = list(_section_at(parents).model_fields)
+        return f"{where}: " + unknown("setting", str(key), known)
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}"
+
+
+def _section_at(parents: list[Any]) -> type[BaseModel]:
+    section: Any = Recipe
+    for part in parents:
+        if isinstance(part, str):
+            section = section.model_fields[part].annotation
+            section = getattr(section, "__args__", (section,))[0]
+    return section

@@ -1,0 +1,161 @@
+"""Every name that a user can say, in tables of one line each; nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from offramp.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: where the object lives (``module:name``), the paper it is from, one sentence about it."""
+
+    target: str
+    about: str
+    paper: str = ""
+
+    def load(self) -> Any:
+        """Import the object."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+class Table(Mapping[str, Entry]):
+    """A table of names of one kind (``head``, ``policy``, …)."""
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries:
+            raise UsageError(unknown(self.kind, name, self._entries))
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Any:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def resolve(self, name_or_object: Any) -> Any:
+        """The object behind a name; an object is returned as it is. Raises ``UsageError`` for an unknown name."""
+        return self[name_or_object].load() if isinstance(name_or_object, str) else name_or_object
+
+    def name_of(self, target: Any) -> str | None:
+        """The name that a class or function has in this table; None for one that is not in it."""
+        path = f"{getattr(target, '__module__', None)}:{getattr(target, '__qualname__', None)}"
+        return next((name for name, entry in self._entries.items() if entry.target == path), None)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not known: the nearest match, and the names there are if they are few."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    sentence = f"there is no {kind} {name!r}"
+    if near:
+        sentence += f"; did you mean {near[0]!r}?"
+    if len(names) <= 40:
+        sentence += f" Known: {', '.join(names)}."
+    return sentence
+
+
+BACKBONES = Table(
+    "backbone family",
+    {
+        "vit": Entry(
+            "offramp.backbones.vit:ViTBackbone",
+            "Vision Transformers of timm's VisionTransformer class, DeiT included; cut after every block",
+            "2010.11929, 2012.12877",
+        ),
+    },
+)
+
+HEADS = Table(
+    "head",
+    {
+        "linear": Entry(
+            "offramp.heads.linear:Linear",
+            "norm, then the tokens that the backbone itself reads (class token, or the mean of the patches), one layer",
+            "baseline",
+        ),
+        "mlp": Entry(
+            "offramp.heads.mlp:MLP",
+            "the same reading through a perceptron with two hidden layers",
+            "2106.15183",
+        ),
+    },
+)
+
+OBJECTIVES = Table(
+    "objective",
+    {
+        "joint": Entry(
+            "offramp.training.joint:Joint",
+            "backbone and exits together, on a weighted sum of their losses",
+            "1709.01686, 2106.15183",
+        ),
+        "frozen": Entry(
+            "offramp.training.frozen:Frozen",
+            "heads only, each on its own loss; the backbone does not change by one bit",
+            "2106.15183, 2105.09121",
+        ),
+    },
+)
+
+WEIGHTINGS = Table(
+    "weighting",
+    {
+        "uniform": Entry("offramp.training.weightings:uniform", "every exit counts the same"),
+        "depth": Entry("offramp.training.weightings:depth", "an exit counts as much as the blocks it has seen"),
+        "final-doubled": Entry(
+            "offramp.training.weightings:final_doubled", "the final exit counts twice", "2106.15183"
+        ),
+    },
+)
+
+POLICIES = Table(
+    "policy",
+    {
+        "threshold": Entry(
+            "offramp.policies.threshold:Threshold",
+            "leave at the first exit whose score reaches its threshold",
+            "1709.01686, 2308.00255",
+        ),
+        "forced": Entry(
+            "offramp.policies.forced:Forced",
+            "leave at an exit that was fixed beforehand; measures the engine apart from the accuracy",
+        ),
+    },
+)
+
+RUNTIMES = Table(
+    "runtime",
+    {"torch": Entry("offramp.engine.torch:TorchRuntime", "PyTorch, eager, on the device that holds the model")},
+)
+
+TASKS = Table(
+    "task",
+    {
+        "classification": Entry("offramp.tasks:Classification", "one class of several; accuracy"),
+        "counting": Entry("offramp.tasks:Counting", "one number; mean absolute error", "2105.09121, 2106.15183"),
+    },
+)
+
+TABLES: dict[str, Table] = {
+    "heads": HEADS,
+    "backbones": BACKBONES,
+    "policies": POLICIES,
+    "objectives": OBJECTIVES,
+    "weightings": WEIGHTINGS,
+    "runtimes": RUNTIMES,
+    "tasks": TASKS,
+}

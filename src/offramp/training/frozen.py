@@ -1,0 +1,36 @@
+"""Frozen (classifier-wise) training: only heads learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from offramp.errors import UsageError
+from offramp.model import EarlyExitModel
+
+
+class Frozen:
+    """Each head on its own loss; the backbone and its final exit do not change by one bit (2106.15183, 2105.09121).
+
+    Heads share no parameter and the backbone gives no gradient, so the plain sum trains each as if it were alone.
+    """
+
+    def trained(self, model: EarlyExitModel) -> Iterable[nn.Module]:
+        """The heads. Raises ``UsageError`` where there are none."""
+        if len(model.heads) == 0:
+            raise UsageError("frozen training trains heads only, and this model has no early exits")
+        return model.heads
+
+    def __call__(self, model: EarlyExitModel, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """The sum of the heads' losses; the last segment and the final exit do not run."""
+        x, target = batch
+        loss = x.new_zeros(())
+        with torch.no_grad():
+            h = model.stem(x)
+        for k in range(len(model.exits)):
+            with torch.no_grad():
+                h = model.step(k, h)
+            loss = loss + model.task.loss(model.head(k, h), target)
+        return {"loss": loss}

@@ -1,0 +1,34 @@
+"""Joint training: backbone and exits together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from offramp.model import EarlyExitModel
+from offramp.registry import WEIGHTINGS
+from offramp.training.weightings import Weighting
+
+
+class Joint:
+    """A weighted sum of the losses of all exits, the final exit included (BranchyNet, 1709.01686; 2106.15183).
+
+    Args:
+        weights: a name from ``offramp list weightings``, or a function from the block that each exit reads, the
+            depth last, to a weight for each.
+    """
+
+    def __init__(self, weights: str | Weighting = "uniform") -> None:
+        self.weighting: Weighting = WEIGHTINGS.resolve(weights)
+
+    def trained(self, model: EarlyExitModel) -> Iterable[nn.Module]:
+        """Everything."""
+        return (model,)
+
+    def __call__(self, model: EarlyExitModel, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """The weighted sum."""
+        x, target = batch
+        losses = [model.task.loss(output, target) for output in model(x)]
+        weights = self.weighting(model.after)
+        return {"loss": sum((w * loss for w, loss in zip(weights, losses, strict=True)), start=losses[0].new_zeros(()))}

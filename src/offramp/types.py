@@ -1,0 +1,199 @@
+"""The values that travel down the road: they know how to be taken apart, saved and loaded, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+"""What a policy remembers: tensors whose first dimension is the sample."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A head at a place in the backbone.
+
+    Args:
+        after: the 1-based number of the block whose output the exit reads, as the papers count.
+        head: a name from ``offramp list heads``, or anything callable as ``head(tap, num_outputs, **options)``
+            that returns a module.
+        options: keyword arguments for the head.
+    """
+
+    after: int
+    head: str | Callable[..., nn.Module] = "linear"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place after a backbone block where an exit can read, and the shape of what it reads there.
+
+    Args:
+        after: the 1-based number of the block.
+        dim: the width of a token.
+        grid: rows and columns of the patch tokens.
+        prefix: how many prefix tokens (class, distillation, registers) stand before the patch tokens.
+        summary: how many of the prefix tokens, counted from the first, summarise the image (class, distillation).
+    """
+
+    after: int
+    dim: int
+    grid: tuple[int, int]
+    prefix: int = 0
+    summary: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens a head reads here: prefix tokens and patch tokens together."""
+        return self.prefix + self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a policy is told at an exit about the samples that are still in the network.
+
+    Args:
+        exit: the index of the exit, 0 for the first.
+        output: the head's output, shape ``(n, num_outputs)``.
+        score: how sure the exit is, shape ``(n,)``, between 0 and 1, higher is surer.
+    """
+
+    exit: int
+    output: Tensor
+    score: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What came out of a run.
+
+    Args:
+        output: the output of the exit that each sample left at, shape ``(B, num_outputs)``.
+        exit: the index of that exit, shape ``(B,)``; the final exit has the highest index.
+        score: the score at that exit, shape ``(B,)``.
+    """
+
+    output: Tensor
+    exit: Tensor
+    score: Tensor
+
+    def take(self, rows: Tensor) -> Trace:
+        """The same for some of the samples, in the order of ``rows``."""
+        return Trace(self.output[rows], self.exit[rows], self.score[rows])
+
+    @staticmethod
+    def cat(traces: list[Trace]) -> Trace:
+        """Several traces, one after the other."""
+        return Trace(
+            torch.cat([t.output for t in traces]),
+            torch.cat([t.exit for t in traces]),
+            torch.cat([t.score for t in traces]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ExitTable:
+    """Every exit's output for every sample of a data set: all that calibration, replay and reports need.
+
+    Args:
+        outputs: shape ``(exits, samples, num_outputs)``, exits in order, the final exit last.
+        targets: what is true, shape ``(samples,)``.
+        after: for each exit the block that it reads; the final exit has the depth of the backbone.
+        heads: for each exit the name of its head; the final exit is called ``final``.
+        task: the name of the task that says what an output means.
+        provenance: data set, split, runtime, precision, versions: where the numbers come from.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    after: tuple[int, ...]
+    heads: tuple[str, ...]
+    task: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.outputs.shape[1]
+
+    def take(self, rows: Tensor) -> ExitTable:
+        """The same table for some of the samples, in the order of ``rows``."""
+        return ExitTable(
+            self.outputs[:, rows], self.targets[rows], self.after, self.heads, self.task, dict(self.provenance)
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One number for each part of a model: stem, every backbone block, every head, and the final classifier."""
+
+    stem: float
+    steps: tuple[float, ...]
+    heads: tuple[float, ...]
+    final: float
+
+    @property
+    def static(self) -> float:
+        """The backbone as it was before exits were attached."""
+        return self.stem + sum(self.steps) + self.final
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """What every part of a model costs.
+
+    Args:
+        after: for each early exit the block that it reads.
+        macs: multiply-adds of one sample.
+        seconds: median wall-clock seconds of a batch of ``batch_size``; None where nothing was timed.
+        batch_size: the batch that was timed.
+        conditions: device, threads, precision, versions.
+    """
+
+    after: tuple[int, ...]
+    macs: Parts
+    seconds: Parts | None = None
+    batch_size: int = 1
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    def parts(self, unit: str) -> Parts:
+        """The parts in one unit, ``macs`` or ``seconds``; raises ``ValueError`` where that was not measured."""
+        chosen = {"macs": self.macs, "seconds": self.seconds}.get(unit)
+        if chosen is None:
+            raise ValueError(f"this cost table has no {unit!r}")
+        return chosen
+
+    def to_exit(self, heads: tuple[int, ...], unit: str = "macs") -> tuple[float, ...]:
+        """The cost of leaving at each exit, the final exit last, when only ``heads`` (indices) run on the way."""
+        parts = self.parts(unit)
+        costs, spent, done = [], parts.stem, 0
+        for k, after in enumerate(self.after):
+            spent += sum(parts.steps[done:after])
+            done = after
+            if k in heads:
+                spent += parts.heads[k]
+            costs.append(spent)
+        return (*costs, spent + sum(parts.steps[done:]) + parts.final)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> CostTable:
+        """Back from plain values; raises ``KeyError`` or ``TypeError`` where they are not those of a cost table."""
+
+        def parts(v: Mapping[str, Any]) -> Parts:
+            return Parts(float(v["stem"]), tuple(v["steps"]), tuple(v["heads"]), float(v["final"]))
+
+        seconds = values["seconds"]
+        return CostTable(
+            tuple(values["after"]),
+            parts(values["macs"]),
+            None if seconds is None else parts(seconds),
+            int(values["batch_size"]),
+            dict(values["conditions"]),
+        )

@@ -1,0 +1,37 @@
+"""What a number was measured with."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+
+def version() -> str:
+    """The version of Offramp."""
+    return installed("offramp")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes."""
+    packages = ("offramp", "torch", "timm", "numpy")
+    return {"python": platform.python_version(), **{name: installed(name) for name in packages}}
+
+
+@cache
+def host() -> dict[str, Any]:
+    """The machine, without its name: processor, cores that this process may use, memory."""
+    import os
+
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"processor": processor, "cores": cores, "accelerator": accelerator, "system": platform.system()}
