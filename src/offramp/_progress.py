@@ -13,12 +13,16 @@ T = TypeVar("T")
 
 
 @contextmanager
-def progress_bar(what: str, total: int, done: int = 0, show: bool = True) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(what: str, total: int, done: int = 0, show: bool = True) -> Iterator[Callable[..., None]]:
     """A bar; call what it yields with the number done and a note."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), disable=not show) as bar:
         task = bar.add_task(what, total=total, completed=done, note="")
-        yield lambda n, note="": bar.update(task, completed=n, note=note)
+
+        def update(n: int, note: str = "") -> None:
+            bar.update(task, completed=n, note=note)
+
+        yield update
 
 
 def track(items: Iterable[T], what: str, total: int, show: bool = True) -> Iterator[T]:
@@ -26,4 +30,4 @@ def track(items: Iterable[T], what: str, total: int, show: bool = True) -> Itera
     with progress_bar(what, total, show=show) as bar:
         for n, item in enumerate(items, start=1):
             yield item
-            bar(n, "")
+            bar(n)

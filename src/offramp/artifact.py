@@ -1,10 +1,10 @@
 """Artifacts: a trained model as a folder of safetensors and JSON. Nothing in it can run code.
 
-    config.json        format, backbone (timm name and arguments), exits, task, classes, data configuration, record
-    model.safetensors  every parameter and buffer; ``backbone.model.*`` are timm's own names
-    policy.json        the policy, if there is one
-    validation.safetensors, costs.json   the tables that it was calibrated on, so that calibrating again is instant
-    card.md            the same for people
+config.json        format, backbone (timm name and arguments), exits, task, classes, data configuration, record
+model.safetensors  every parameter and buffer; ``backbone.model.*`` are timm's own names
+policy.json        the policy, if there is one
+validation.safetensors, costs.json   the tables that it was calibrated on, so that calibrating again is instant
+card.md            the same for people
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ from offramp.types import CostTable, Exit, ExitTable
 from offramp.versions import version
 
 FORMAT = 1
-_NOT_FROM_A_FILE = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable"}
+_NOT_FROM_A_FILE = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "scriptable",
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def save(
         record: JSON values that say where the model comes from.
 
     Raises:
-        UsageError: a head, task or backbone argument that cannot be written as JSON; a folder that holds something else.
+        UsageError: a head, task or argument that cannot be written as JSON; a folder that holds something else.
         DataError: the disk is full or the place cannot be written; nothing was changed.
     """
     path = Path(path)
@@ -118,7 +125,9 @@ def load_artifact(path: str | Path) -> Artifact:
         model.load_state_dict(weights)
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ArtifactError(f"the weights in {path} do not fit the model that its config.json describes: {detail}") from error
+        raise ArtifactError(
+            f"the weights in {path} do not fit the model that its config.json describes: {detail}"
+        ) from error
     policy_file, table_file, costs_file = path / "policy.json", path / "validation.safetensors", path / "costs.json"
     return Artifact(
         model.eval(),

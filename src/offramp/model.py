@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import timm.data
@@ -48,7 +49,7 @@ class EarlyExitModel(nn.Module):
         self.data_config = data_config
         self.classes = None if classes is None else tuple(classes)
         ends = [0, *(e.after for e in self.exits), len(backbone.steps)]
-        self.segments = [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        self.segments = [range(a, b) for a, b in pairwise(ends)]
         """The blocks between two exits: segment ``k`` leads to exit ``k``, the last one to the final exit."""
 
     @property
@@ -59,7 +60,7 @@ class EarlyExitModel(nn.Module):
     @property
     def num_outputs(self) -> int:
         """The number of outputs of every exit."""
-        return self.backbone.model.num_classes
+        return int(self.backbone.model.num_classes)
 
     @property
     def after(self) -> tuple[int, ...]:
@@ -105,18 +106,17 @@ class EarlyExitModel(nn.Module):
         expected = tuple(self.data_config["input_size"])
         if x.ndim != 4 or tuple(x.shape[1:]) != expected:
             raise DataError(
-                f"the model takes images of shape (batch, {', '.join(map(str, expected))}), "
-                f"these are {tuple(x.shape)}"
+                f"the model takes images of shape (batch, {', '.join(map(str, expected))}), these are {tuple(x.shape)}"
             )
 
     def no_weight_decay(self) -> set[str]:
         """The parameters that weight decay must leave alone: those that timm names for the backbone."""
-        inner = self.backbone.model
-        return {f"backbone.model.{name}" for name in inner.no_weight_decay()} if hasattr(inner, "no_weight_decay") else set()
+        named: set[str] = getattr(self.backbone.model, "no_weight_decay", set)()
+        return {f"backbone.model.{name}" for name in named}
 
 
 def attach(
-    model: nn.Module,
+    model: Any,
     exits: Sequence[Exit],
     task: str | Task = "classification",
     classes: Sequence[str] | None = None,
@@ -166,16 +166,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             m.training = True
 
 
-def _data_config(model: nn.Module) -> dict[str, Any]:
+def _data_config(model: Any) -> dict[str, Any]:
     """timm's data configuration with the size that this model was really built for."""
     config = dict(timm.data.resolve_model_data_config(model))
     _, height, width = config["input_size"]
-    embed = getattr(model, "patch_embed", None)
-    if getattr(embed, "img_size", None) is not None:
-        height, width = embed.img_size
+    if (size := getattr(getattr(model, "patch_embed", None), "img_size", None)) is not None:
+        height, width = size
     config["input_size"] = (getattr(model, "in_chans", config["input_size"][0]), height, width)
     return config
 
 
 def _name(head: Any) -> str:
-    return HEADS.name_of(head) or getattr(head, "__name__", type(head).__name__)
+    return HEADS.name_of(head) or str(getattr(head, "__name__", type(head).__name__))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 
 from offramp._files import write_json
 from offramp._progress import track
@@ -26,7 +28,7 @@ from offramp.types import Exit, ExitTable
 
 
 def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
-    """The untrained model of a recipe. Raises ``UsageError`` where backbone, arguments and exits do not fit together."""
+    """The untrained model of a recipe. Raises ``UsageError`` where its parts do not fit together."""
     task = get_task(recipe.task)
     outputs = len(splits.classes) if recipe.task == "classification" and splits.classes else 1
     backbone = recipe.backbone
@@ -60,8 +62,6 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         UsageError: ``OUT.run`` holds a run of another recipe.
         DataError: the data is not there, or the disk is full.
     """
-    import torch
-
     splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, splits)
@@ -107,12 +107,10 @@ def tabulate_samples(
 
 
 def _same_run(folder: Path, description: dict[str, Any]) -> None:
-    import json
-
     file = folder / "run.json"
     if file.exists():
         if json.loads(file.read_text()) != json.loads(json.dumps(description)):
-            raise UsageError(f"{folder} holds a run of another recipe or other data; remove it or choose another output")
+            raise UsageError(f"{folder} holds a run of another recipe or data; remove it or choose another output")
         return
     if checkpoints(folder):
         raise DataError(f"{folder} holds checkpoints of a run that is not described")

@@ -18,6 +18,8 @@ class Task(Protocol):
     metric: str
     """The name of the mean of ``quality`` over samples."""
     higher_is_better: bool
+    unit: str
+    """What the metric is shown in: ``%`` for shares of 1, nothing for plain numbers."""
     scores: tuple[str, ...]
     """The kinds of score that this task knows, the usual one first."""
 
@@ -43,7 +45,8 @@ class Classification:
     name = "classification"
     metric = "accuracy"
     higher_is_better = True
-    scores = ("confidence",)
+    unit = "%"
+    scores: tuple[str, ...] = ("confidence",)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, mean over the batch."""
@@ -74,7 +77,8 @@ class Counting:
     name = "counting"
     metric = "mae"
     higher_is_better = False
-    scores = ("change",)
+    unit = ""
+    scores: tuple[str, ...] = ("change",)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Absolute error, mean over the batch."""

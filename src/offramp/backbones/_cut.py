@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from offramp.errors import UsageError
 from offramp.registry import BACKBONES
 from offramp.types import Tap
 
 
-@runtime_checkable
 class Backbone(Protocol):
     """A model in pieces: ``final(steps[-1](… steps[0](stem(x))))`` is the model's own output, bit for bit."""
 
-    model: nn.Module
+    model: Any
+    """The timm model itself."""
     taps: list[Tap]
     """One for each step but the last, where the final classifier reads."""
 
     @classmethod
-    def accepts(cls, model: nn.Module) -> bool:
+    def accepts(cls, model: Any) -> bool:
         """Whether this family can cut the model."""
 
     @property
-    def steps(self) -> Sequence[nn.Module]:
-        """The blocks, in order; each maps a state to the next."""
+    def steps(self) -> Any:
+        """The blocks, in order, a sequence of modules; each maps a state to the next."""
 
     def stem(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to the state before the first block."""
@@ -38,12 +37,13 @@ class Backbone(Protocol):
         """The state after block ``tap.after`` as tokens, ``(B, prefix + h·w, dim)``."""
 
 
-def cut(model: nn.Module) -> Backbone:
+def cut(model: Any) -> Backbone:
     """The model in pieces. Raises ``UsageError`` where no family knows how to cut it."""
     for entry in BACKBONES.values():
-        family = entry.load()
+        family: Any = entry.load()
         if family.accepts(model):
-            return family(model)
+            backbone: Backbone = family(model)
+            return backbone
     raise UsageError(
         f"no backbone family can cut a {type(model).__name__}; known families: {', '.join(BACKBONES)} "
         "(offramp list backbones says what they cover)"

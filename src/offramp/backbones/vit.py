@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
@@ -23,7 +23,7 @@ class ViTBackbone(nn.Module):
 
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         summary = 2 if isinstance(model, VisionTransformerDistilled) else int(model.global_pool == "token")
         self.taps = [
             Tap(
@@ -37,14 +37,15 @@ class ViTBackbone(nn.Module):
         ]
 
     @classmethod
-    def accepts(cls, model: nn.Module) -> bool:
+    def accepts(cls, model: Any) -> bool:
         """Whether the model is of timm's own two classes; a subclass may compute something else between blocks."""
         return type(model) in (VisionTransformer, VisionTransformerDistilled)
 
     @property
-    def steps(self) -> Sequence[nn.Module]:
+    def steps(self) -> nn.Sequential:
         """The encoder blocks."""
-        return self.model.blocks
+        blocks: nn.Sequential = self.model.blocks
+        return blocks
 
     def stem(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to tokens with their positions."""

@@ -19,7 +19,7 @@ def in_turn(
     calls: Mapping[str, Sequence[Callable[[], Any]]],
     rounds: int,
     device: torch.device | str = "cpu",
-    tick: Callable[[], Any] = lambda: None,
+    tick: Callable[[int], Any] = lambda n: None,
 ) -> dict[str, list[float]]:
     """Time several ways of doing the same pieces of work, piece by piece in turn, so that drift hits all alike.
 
@@ -27,7 +27,7 @@ def in_turn(
         calls: for each way the same number of pieces of work.
         rounds: how often everything is done; one more round goes before and is not counted.
         device: what to wait for after each piece.
-        tick: called after each round, the first one included.
+        tick: called after each round with the number of rounds done, the uncounted one included.
 
     Returns:
         For each way the seconds of each round, all pieces together.
@@ -45,5 +45,5 @@ def in_turn(
         if number > 0:
             for name in calls:
                 seconds[name].append(spent[name])
-        tick()
+        tick(number + 1)
     return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -46,13 +47,14 @@ def _files(files: list[tuple[str, int]]) -> Samples:
     return Samples(lambda i: open_image(names[i]), np.array([label for _, label in files], dtype=np.int64), names)
 
 
-def open_image(file: str) -> Image.Image:
+def open_image(file: str | BinaryIO) -> Image.Image:
     """The image in a file. Raises ``DataError`` for a file that is missing or no image."""
+    what = file if isinstance(file, str) else "the input"
     try:
         with Image.open(file) as image:
             image.load()
             return image
     except UnidentifiedImageError:
-        raise DataError(f"{file} is no image") from None
+        raise DataError(f"{what} is no image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} could not be read as an image: {error}") from error
+        raise DataError(f"{what} could not be read as an image: {error}") from error

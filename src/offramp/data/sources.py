@@ -30,6 +30,8 @@ def open_splits(
         DataError: nothing there, an empty folder, a file of another form, or a download without a network.
     """
     name = str(source)
+    parts: dict[str, Samples]
+    classes: list[str] | None
     if name == "digits":
         parts, classes = _digits()
     elif name.startswith(PREFIX):

@@ -2,8 +2,20 @@
 
 from offramp.engine.anytime import anytime
 from offramp.engine.loop import Runtime, run_policy
+from offramp.engine.measure import Measurement, layers_speedup, macs_speedup, measure
 from offramp.engine.run import run
 from offramp.engine.tabulate import tabulate
 from offramp.engine.torch import TorchRuntime
 
-__all__ = ["Runtime", "TorchRuntime", "anytime", "run", "run_policy", "tabulate"]
+__all__ = [
+    "Measurement",
+    "Runtime",
+    "TorchRuntime",
+    "anytime",
+    "layers_speedup",
+    "macs_speedup",
+    "measure",
+    "run",
+    "run_policy",
+    "tabulate",
+]

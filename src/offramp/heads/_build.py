@@ -10,7 +10,7 @@ from offramp.types import Exit, Tap
 
 
 def build_head(exit: Exit, tap: Tap, num_outputs: int) -> nn.Module:
-    """The head of ``exit`` at ``tap``. Raises ``UsageError`` for an unknown name or an option the head does not have."""
+    """The head of ``exit`` at ``tap``. Raises ``UsageError`` for an unknown name or option."""
     build = HEADS.resolve(exit.head)
     try:
         return build(tap, num_outputs, **exit.options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class MLP(nn.Module):
         self.norm = nn.LayerNorm(tap.dim, eps=1e-6) if norm else nn.Identity()
         widths = [tap.dim, *(round(tap.dim * ratio) for ratio in hidden)]
         layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.GELU(), nn.Dropout(dropout)]
         self.hidden = nn.Sequential(*layers)
         self.classifier = nn.Linear(widths[-1], num_outputs)

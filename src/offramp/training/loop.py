@@ -129,7 +129,8 @@ def train(
                     if not np.isfinite(numbers["loss"]):
                         raise DataError(f"the loss is not finite at step {step}: lower the learning rate")
                     if log:
-                        log.write(step=step, epoch=step / stream.per_epoch, lr=optimizer.param_groups[0]["lr"], **numbers)
+                        rate = optimizer.param_groups[0]["lr"]
+                        log.write(step=step, epoch=step / stream.per_epoch, lr=rate, **numbers)
                     bar(step, f"loss {numbers['loss']:.3f}")
                 if accelerator.is_main_process and (epoch_ends or time.monotonic() - saved >= checkpoint_seconds):
                     if log and epoch_ends and validation is not None:
@@ -203,7 +204,7 @@ def _only(trained: list[nn.Module], model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _attention_for(device: torch.device, model: nn.Module) -> Iterator[None]:
     """On a processor, timm's plain attention: torch's fused one has a very slow backward pass at short sequences."""
-    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)] if device.type == "cpu" else []
+    fused: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False)] if device.type == "cpu" else []
     for m in fused:
         m.fused_attn = False
     try:

@@ -1,0 +1,90 @@
+"""What verbs have in common: options, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from offramp.artifact import Artifact
+    from offramp.policies import Policy
+    from offramp.tasks import Task
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
+Model = Annotated[Path, typer.Argument(help="The folder of a saved model.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int, typer.Option(help="Threads to compute with; 0 leaves it to the runtime.", min=0)]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def emit(result: Any) -> None:
+    """One JSON value on stdout."""
+    typer.echo(json.dumps(result, indent=1))
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], numbers: bool = True) -> None:
+    """A table on stdout; the first column is text, and so are the others unless they are numbers."""
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        grid.add_column(column, justify="right" if numbers and i else "left")
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def metric(task: Task, value: float) -> str:
+    """A metric as people write it: shares in per cent."""
+    return f"{100 * value:.2f} %" if task.unit == "%" else f"{value:.3f}"
+
+
+def between(task: Task, interval: list[float]) -> str:
+    """An interval of a metric."""
+    return f"{metric(task, interval[0])} to {metric(task, interval[1])}"
+
+
+def ready(model: Path, device: str, threads: int) -> Artifact:
+    """The artifact at a path, on a device, with threads set. Raises ``UsageError`` for a GPU where there is none."""
+    import torch
+
+    from offramp.artifact import load_artifact
+    from offramp.errors import UsageError
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device is {device!r}; it is auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("a GPU was asked for, and torch finds none here")
+    if threads:
+        torch.set_num_threads(threads)
+    artifact = load_artifact(model)
+    artifact.model.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    return artifact
+
+
+def chosen_policy(artifact: Artifact, file: Path | None, threshold: float | None) -> Policy:
+    """The policy to run with: from a file, one threshold for all exits, or the artifact's own."""
+    from offramp.errors import UsageError
+    from offramp.policies import load_policy
+    from offramp.policies.threshold import Threshold
+
+    if file is not None and threshold is not None:
+        raise UsageError("give --policy or --threshold, not both")
+    if file is not None:
+        return load_policy(file)
+    if threshold is not None:
+        return Threshold((threshold,) * len(artifact.model.exits), artifact.model.task.scores[0])
+    if artifact.policy is None:
+        raise UsageError("this model has no policy: give --threshold, or run offramp calibrate first")
+    return artifact.policy
+
+
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A policy file to use instead of the model's own.")]
+OneThreshold = Annotated[
+    float | None, typer.Option("--threshold", help="One threshold for all exits instead of the model's policy.")
+]

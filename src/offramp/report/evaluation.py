@@ -1,0 +1,69 @@
+"""What a model with a policy is worth on a data set, from its tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from offramp.policies import Policy, policy_to_json, replay
+from offramp.report.intervals import bootstrap_interval
+from offramp.tasks import Task
+from offramp.types import CostTable, ExitTable
+
+
+def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Task) -> dict[str, Any]:
+    """The static backbone beside the dynamic model, with 95 % bootstrap intervals over samples.
+
+    Args:
+        table: every exit's output on the data.
+        costs: what the parts cost.
+        policy: who leaves where.
+        task: what an output means.
+
+    Returns:
+        JSON values. ``speedup.layers`` is depth ÷ mean exit depth, ``speedup.macs`` counts stem and heads;
+        ``dynamic.change`` is the difference of the metric to the static backbone's on the same samples.
+    """
+    trace = replay(policy, table, task)
+    static = task.quality(table.outputs[-1], table.targets).double()
+    dynamic = task.quality(trace.output, table.targets).double()
+    to_exit = torch.tensor(costs.to_exit(policy.heads), dtype=torch.float64)
+    blocks = torch.tensor(table.after, dtype=torch.float64)
+    spent, depth = to_exit[trace.exit], blocks[trace.exit]
+    full, deepest = costs.macs.static, float(blocks[-1])
+    shares = torch.bincount(trace.exit, minlength=len(table.outputs)).double() / len(table)
+    everything = tuple(range(len(costs.after)))
+    return {
+        "samples": len(table),
+        "static": {
+            "metric": task.metric,
+            "value": float(static.mean()),
+            "interval": bootstrap_interval(static.numpy()),
+        },
+        "dynamic": {
+            "metric": task.metric,
+            "value": float(dynamic.mean()),
+            "interval": bootstrap_interval(dynamic.numpy()),
+            "change": float((dynamic - static).mean()),
+            "change_interval": bootstrap_interval((dynamic - static).numpy()),
+            "speedup": {"layers": deepest / float(depth.mean()), "macs": full / float(spent.mean()), "measured": None},
+            "speedup_intervals": {
+                "layers": bootstrap_interval(depth.numpy(), lambda mean: deepest / mean),
+                "macs": bootstrap_interval(spent.numpy(), lambda mean: full / mean),
+            },
+            "exit_shares": shares.tolist(),
+        },
+        "exits": [
+            {
+                "after": after,
+                "head": head,
+                "value": float(task.quality(output, table.targets).double().mean()),
+                "macs": macs,
+            }
+            for after, head, output, macs in zip(
+                table.after, table.heads, table.outputs, costs.to_exit(everything), strict=True
+            )
+        ],
+        "policy": policy_to_json(policy),
+    }
