@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,8 @@ Model = Annotated[Path, typer.Argument(help="The folder of a saved model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="Threads to compute with; 0 leaves it to the runtime.", min=0)]
 
-out = Console(highlight=False)
+# a pipe has no width of its own; lines of a table should not be cut for it
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 

@@ -90,9 +90,9 @@ def train(
         raise UsageError(f"a batch of {batch_size} from {len(samples)} samples: no step can be made")
     accelerator = _accelerator(device)
     goal = _objective(objective)
+    trained = list(goal.trained(model))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    trained = list(goal.trained(model))
     with _only(trained, model), _attention_for(accelerator.device, model):
         optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=learning_rate, weight_decay=weight_decay)
         found = checkpoints(folder)

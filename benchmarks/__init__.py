@@ -1,0 +1,30 @@
+"""Benchmarks: each is a command, ``python -m benchmarks.NAME``, that prints one JSON object and keeps it in results/."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from offramp.versions import host, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def publish(name: str, result: dict[str, Any]) -> None:
+    """Print a result, stamped with machine, versions and commit, and write it to ``results/NAME.json``."""
+    stamped = {"benchmark": name, **result, "host": host(), "versions": versions(), "commit": _commit()}
+    text = json.dumps(stamped, indent=1)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,101 @@
+"""Calibration keeps its word on the data it saw, and finds what there is to find."""
+
+import itertools
+
+import pytest
+import torch
+from helpers import random_table, simple_costs
+
+from offramp import ExitTable, UsageError, calibrate, replay
+from offramp.policies.threshold import Threshold
+from offramp.tasks import Classification
+
+
+def outcome(policy, table, costs):
+    trace = replay(policy, table)
+    quality = Classification().quality(trace.output, table.targets).double().mean()
+    cost = torch.tensor(costs.to_exit(policy.heads), dtype=torch.float64)[trace.exit].mean()
+    return float(quality), costs.macs.static / float(cost)
+
+
+@pytest.mark.parametrize("max_drop", [0.0, 0.005, 0.05, 1.0])
+def test_max_drop_is_kept_and_expected_is_what_replay_gives(max_drop):
+    table, costs = random_table(), simple_costs()
+    policy = calibrate(table, costs, max_drop=max_drop)
+    accuracy, speedup = outcome(policy, table, costs)
+    expected = policy.provenance["expected"]
+    assert accuracy >= expected["static_accuracy"] - max_drop - 1e-9
+    assert expected["accuracy"] == pytest.approx(accuracy)
+    assert expected["macs_speedup"] == pytest.approx(speedup)
+    assert sum(expected["exit_shares"]) == pytest.approx(1)
+    assert policy.provenance["goal"] == {"max_drop": max_drop}
+
+
+@pytest.mark.parametrize("target", [1.0, 1.5, 2.0, 3.0])
+def test_target_speedup_is_reached(target):
+    table, costs = random_table(), simple_costs()
+    policy = calibrate(table, costs, target_speedup=target)
+    assert outcome(policy, table, costs)[1] >= target
+
+
+def test_no_shared_threshold_on_any_set_of_exits_is_cheaper():
+    table, costs = random_table(60), simple_costs(head=3.0)
+    chosen = outcome(calibrate(table, costs, max_drop=0.02), table, costs)[1]
+    scores = torch.stack([Classification().score("confidence", o, None) for o in table.outputs[:-1]])
+    values = scores.flatten().unique().double()
+    grid = [0.0, *((values[1:] + values[:-1]) / 2).tolist(), 1.0]
+    static = float(Classification().quality(table.outputs[-1], table.targets).double().mean())
+    best = 0.0
+    for on in itertools.product([False, True], repeat=3):
+        for t in grid:
+            accuracy, speedup = outcome(Threshold(tuple(t if o else None for o in on)), table, costs)
+            if accuracy >= static - 0.02 - 1e-12:
+                best = max(best, speedup)
+    assert chosen == pytest.approx(best)
+
+
+def test_an_exit_whose_head_costs_more_than_it_saves_goes():
+    table = random_table()
+    dear = simple_costs(head=1000.0)
+    assert calibrate(table, dear, max_drop=0.05).heads == ()
+    assert calibrate(table, simple_costs(head=0.0), max_drop=0.05).heads != ()
+
+
+def test_thresholds_stand_between_scores():
+    table = random_table(50)
+    policy = calibrate(table, simple_costs(), max_drop=0.03)
+    for k in policy.heads:
+        scores = Classification().score("confidence", table.outputs[k], None)
+        assert not (scores == policy.thresholds[k]).any()
+
+
+def test_a_number_is_calibrated_by_change_between_exits():
+    targets = torch.arange(100.0)
+    noise = torch.randn(3, 100, generator=torch.Generator().manual_seed(0))
+    outputs = torch.stack([targets + noise[0] * 5, targets + noise[1] * 0.1, targets + noise[2] * 0.1])[..., None]
+    table = ExitTable(outputs, targets, (1, 2, 3), ("linear", "linear", "final"), "counting")
+    policy = calibrate(table, simple_costs(exits=2), max_drop=0.05)
+    assert policy.score == "change"
+    expected = policy.provenance["expected"]
+    assert expected["mae"] <= expected["static_mae"] + 0.05
+    assert expected["macs_speedup"] > 1
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ({}, "exactly one goal"),
+        ({"max_drop": 0.1, "target_speedup": 2}, "exactly one goal"),
+        ({"max_drop": -0.1}, "0 or more"),
+        ({"target_speedup": 0.5}, "1 or more"),
+        ({"target_speedup": 50}, "out of reach: the first exit alone gives"),
+    ],
+)
+def test_goals_that_cannot_be(goal, message):
+    with pytest.raises(UsageError, match=message):
+        calibrate(random_table(), simple_costs(), **goal)
+
+
+def test_tables_of_different_models():
+    with pytest.raises(UsageError, match="the cost table after"):
+        calibrate(random_table(exits=2), simple_costs(exits=3), max_drop=0.1)

@@ -1,0 +1,65 @@
+"""Attaching exits."""
+
+import pytest
+import torch
+from helpers import images, tiny_model, tiny_vit
+from torch import nn
+
+import offramp
+from offramp import DataError, Exit, UsageError
+from offramp.heads.linear import Linear
+
+
+def test_outputs_in_order_final_last():
+    torch.manual_seed(0)
+    vit = tiny_vit().eval()
+    model = offramp.attach(vit, [Exit(3), Exit(1, "mlp")]).eval()
+    assert model.after == (1, 3, 4)
+    assert model.head_names == ("mlp", "linear", "final")
+    x = images(3)
+    outputs = model(x)
+    assert [tuple(o.shape) for o in outputs] == [(3, 5)] * 3
+    assert torch.equal(outputs[-1], vit(x))
+
+
+@pytest.mark.parametrize(
+    ("exits", "message"),
+    [
+        ([Exit(0)], "exit after block 0"),
+        ([Exit(4)], "exits stand after blocks 1 to 3"),
+        ([Exit(9)], "exit after block 9"),
+        ([Exit(2), Exit(2, "mlp")], "two exits after block 2"),
+        ([Exit(2, "lineer")], "did you mean 'linear'"),
+        ([Exit(2, "linear", {"width": 3})], "head 'linear' after block 2 could not be built"),
+    ],
+)
+def test_exits_that_cannot_be(exits, message):
+    with pytest.raises(UsageError, match=message):
+        offramp.attach(tiny_vit(), exits)
+
+
+def test_a_model_that_cannot_be_cut():
+    with pytest.raises(UsageError, match="no backbone family can cut a Linear"):
+        offramp.attach(nn.Linear(2, 2), [])
+
+
+def test_class_names_must_fit():
+    with pytest.raises(UsageError, match="2 class names for a model with 5 outputs"):
+        offramp.attach(tiny_vit(), [], classes=["a", "b"])
+
+
+def test_a_head_may_be_the_class_itself():
+    model = offramp.attach(tiny_vit(), [Exit(1, Linear)])
+    assert model.head_names == ("linear", "final")
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 1, 16, 12), (1, 16, 16)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(DataError, match=r"the model takes images of shape \(batch, 1, 16, 16\)"):
+        tiny_model()(torch.zeros(shape))
+
+
+def test_no_weight_decay_names_are_parameters():
+    model = tiny_model()
+    named = dict(model.named_parameters())
+    assert "backbone.model.pos_embed" in model.no_weight_decay() & named.keys()
