@@ -1,4 +1,4 @@
-"""Benchmarks: each is a command, ``python -m benchmarks.NAME``, that prints one JSON object and keeps it in results/."""
+"""Benchmarks: each is a command, ``python -m benchmarks.NAME``; it prints one JSON object and keeps it in results/."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from torch import Tensor
 
 import offramp
 from offramp.data import Samples
+from offramp.data.samples import from_pixels
 from offramp.types import CostTable, Exit, ExitTable, Parts
 
 SIZE = (1, 16, 16)
@@ -63,7 +63,7 @@ def squares(n: int = 200, classes: int = 4, seed: int = 0) -> Samples:
     for i, corner in enumerate(targets):
         y, x = 8 * (corner // 2), 8 * (corner % 2)
         pixels[i, y + 1 : y + 7, x + 1 : x + 7] += 150
-    return Samples(lambda i: Image.fromarray(pixels[i]), targets.astype(np.int64))
+    return from_pixels(pixels, targets.astype(np.int64))
 
 
 def random_table(n: int = 400, exits: int = 3, classes: int = 5, seed: int = 0) -> ExitTable:

@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_old_artifact(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("offramp.artifact.save_file", full)
-    with pytest.raises(DataError, match="nothing was changed.*No space left"):
+    with pytest.raises(DataError, match=r"nothing was changed.*No space left"):
         offramp.save(model, path)
     assert {f.name: f.read_bytes() for f in path.iterdir()} == before
     assert list(path.parent.iterdir()) == [path]

@@ -18,7 +18,7 @@ ORDER = [
     {"engine"},
     {"training", "report"},
     {"pipeline"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

@@ -63,3 +63,12 @@ def test_no_weight_decay_names_are_parameters():
     model = tiny_model()
     named = dict(model.named_parameters())
     assert "backbone.model.pos_embed" in model.no_weight_decay() & named.keys()
+
+
+def test_preprocessing_fits_the_model_as_it_was_built():
+    import timm
+
+    grey = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, in_chans=1, depth=2)
+    config = offramp.attach(grey, []).data_config
+    assert config["input_size"] == (1, 32, 32)
+    assert len(config["mean"]) == len(config["std"]) == 1

@@ -167,12 +167,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _data_config(model: Any) -> dict[str, Any]:
-    """timm's data configuration with the size that this model was really built for."""
+    """timm's data configuration with the size and channels that this model was really built for."""
     config = dict(timm.data.resolve_model_data_config(model))
-    _, height, width = config["input_size"]
+    channels, height, width = config["input_size"]
     if (size := getattr(getattr(model, "patch_embed", None), "img_size", None)) is not None:
         height, width = size
-    config["input_size"] = (getattr(model, "in_chans", config["input_size"][0]), height, width)
+    channels = getattr(model, "in_chans", channels)
+    config["input_size"] = (channels, height, width)
+    for key in ("mean", "std"):  # those of three colours, for a model that was built for another number of channels
+        if len(config[key]) != channels:
+            config[key] = (sum(config[key]) / len(config[key]),) * channels
     return config
 
 

@@ -1,4 +1,4 @@
-"""From a recipe to an artifact: the road, driven once."""
+"""The road, driven whole: from a recipe to an artifact, and from an artifact and data to a result."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from accelerate import PartialState
 
 from offramp._files import write_json
 from offramp._progress import track
@@ -16,15 +17,17 @@ from offramp.artifact import Artifact, save
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
 from offramp.engine import tabulate
+from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
-from offramp.policies import calibrate
+from offramp.policies import Policy, calibrate
 from offramp.recipe import Recipe
-from offramp.registry import OBJECTIVES
+from offramp.registry import OBJECTIVES, unknown
+from offramp.report import evaluate_table
 from offramp.tasks import get_task
 from offramp.training import train
-from offramp.training.checkpoint import checkpoints
 from offramp.types import Exit, ExitTable
+from offramp.versions import host, versions
 
 
 def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
@@ -33,9 +36,8 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
     outputs = len(splits.classes) if recipe.task == "classification" and splits.classes else 1
     backbone = recipe.backbone
     arguments = {"num_classes": outputs, **backbone.args}
-    size = arguments.get("img_size")
     overlay = dict(backbone.preprocessing)
-    if size is not None:
+    if (size := arguments.get("img_size")) is not None:
         height, width = (size, size) if isinstance(size, int) else size
         overlay.setdefault("input_size", (arguments.get("in_chans", 3), height, width))
     try:
@@ -52,27 +54,30 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
     return attach(inner, exits, task, splits.classes if outputs > 1 else None)
 
 
-def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool = False) -> Artifact:
+def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool = False) -> Artifact | None:
     """Train, tabulate on validation, calibrate for the recipe's goal, and write the artifact.
 
     Checkpoints, log and splits are kept in ``OUT.run`` beside the artifact; the same call resumes a run that was
-    killed.
+    killed. Under ``accelerate launch`` the first process does all but the training alone; the others get None.
 
     Raises:
         UsageError: ``OUT.run`` holds a run of another recipe.
         DataError: the data is not there, or the disk is full.
     """
-    splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
+    processes = PartialState(cpu=device == "cpu")
+    with processes.main_process_first():
+        splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, splits)
-    folder = out.with_name(out.name + ".run")
-    _same_run(folder, {"recipe": recipe.model_dump(mode="json"), "data": dict(splits.record)})
-    settings = recipe.training.model_dump()
     goal = OBJECTIVES.resolve(recipe.objective.name)
     try:
         objective = goal(**recipe.objective.options)
     except TypeError as error:
         raise UsageError(f"objective {recipe.objective.name!r}: {error}") from error
+    folder = out.with_name(out.name + ".run")
+    record = {"recipe": recipe.model_dump(mode="json"), "data": dict(splits.record)}
+    with processes.main_process_first():
+        _same_run(folder, record)
     train(
         model,
         splits.train,
@@ -82,37 +87,84 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         seed=recipe.seed,
         device=device,
         progress=progress,
-        **settings,
+        **recipe.training.model_dump(),
     )
-    table = tabulate_samples(model, splits.validation, splits.record, "validation", progress)
+    if not processes.is_main_process:
+        return None
+    table = tabulate_samples(model, splits, "validation", progress)
     costs = profile(model)
     policy = calibrate(table, costs, **recipe.goal.model_dump(exclude_none=True))
-    record = {"recipe": recipe.model_dump(mode="json"), "data": dict(splits.record)}
     save(model, out, policy, table, costs, record)
     return Artifact(model, policy, table, costs, record)
 
 
+def open_for(artifact: Artifact, data: str) -> Splits:
+    """The splits of a data set, cut as they were for the training of this model.
+
+    Raises:
+        DataError: the data is not there, or has other classes than the model.
+    """
+    recipe = artifact.record.get("recipe", {})
+    splits = open_splits(data, recipe.get("data", {}).get("validation"), recipe.get("seed", 0))
+    known = artifact.model.classes
+    if known is not None and splits.classes is not None and splits.classes != known:
+        raise DataError(f"{data} has classes {', '.join(splits.classes)}; the model knows {', '.join(known)}")
+    return splits
+
+
+def evaluate(
+    artifact: Artifact, policy: Policy, splits: Splits, split: str = "test", batch: int = 64, progress: bool = False
+) -> dict[str, Any]:
+    """What a model with a policy is worth on a split, as JSON values.
+
+    The measured speed-up is timed on 512 images of the split, spaced evenly over it.
+
+    Args:
+        artifact: the model.
+        policy: who leaves where.
+        splits: the data.
+        split: ``test``, ``validation`` or ``train``.
+        batch: the batch to time with.
+        progress: whether to show progress bars.
+
+    Raises:
+        UsageError: an unknown split, or a policy for another model.
+    """
+    samples = split_of(splits, split)
+    model = artifact.model
+    table = tabulate_samples(model, splits, split, progress)
+    costs = artifact.costs or profile(model, repeats=0)
+    result = evaluate_table(table, costs, policy, model.task)
+    timing = bench_policy(model, policy, samples, [batch], images=512, rounds=5, progress=progress)[0]
+    result["dynamic"]["speedup"]["measured"] = timing["measured_speedup"]
+    result["dynamic"]["speedup_intervals"]["measured_range"] = timing["measured_speedup_range"]
+    conditions = {key: timing[key] for key in ("runtime", "precision", "threads")}
+    about = {"data": splits.record["source"], "split": split}
+    return {**about, **result, **conditions, "timing": timing, "host": host(), "versions": versions()}
+
+
 def tabulate_samples(
-    model: EarlyExitModel,
-    samples: Samples,
-    record: Mapping[str, Any],
-    split: str,
-    progress: bool = False,
-    batch_size: int = 128,
+    model: EarlyExitModel, splits: Splits, split: str, progress: bool = False, batch_size: int = 128
 ) -> ExitTable:
-    """The exit table of some samples; it remembers which data and split they are."""
-    batches = loader(samples, model.data_config, batch_size)
+    """The exit table of a split; it remembers which data and split that is."""
+    batches = loader(split_of(splits, split), model.data_config, batch_size)
+    record = splits.record
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
     return tabulate(model, track(batches, split, len(batches), progress), about)
 
 
-def _same_run(folder: Path, description: dict[str, Any]) -> None:
+def split_of(splits: Splits, split: str) -> Samples:
+    """The samples of a split by its name. Raises ``UsageError`` for another name."""
+    named = {"test": splits.test, "validation": splits.validation, "train": splits.train}
+    if split not in named:
+        raise UsageError(unknown("split", split, named))
+    return named[split]
+
+
+def _same_run(folder: Path, description: Mapping[str, Any]) -> None:
     file = folder / "run.json"
-    if file.exists():
-        if json.loads(file.read_text()) != json.loads(json.dumps(description)):
-            raise UsageError(f"{folder} holds a run of another recipe or data; remove it or choose another output")
-        return
-    if checkpoints(folder):
-        raise DataError(f"{folder} holds checkpoints of a run that is not described")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, description)
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, description)
+    elif json.loads(file.read_text()) != json.loads(json.dumps(description)):
+        raise UsageError(f"{folder} holds a run of another recipe or data; remove it or choose another output")

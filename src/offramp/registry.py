@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,9 @@ class Table(Mapping[str, Entry]):
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Entry:
-        if name not in self._entries:
-            raise UsageError(unknown(self.kind, name, self._entries))
         return self._entries[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __len__(self) -> int:
@@ -48,7 +43,11 @@ class Table(Mapping[str, Entry]):
 
     def resolve(self, name_or_object: Any) -> Any:
         """The object behind a name; an object is returned as it is. Raises ``UsageError`` for an unknown name."""
-        return self[name_or_object].load() if isinstance(name_or_object, str) else name_or_object
+        if not isinstance(name_or_object, str):
+            return name_or_object
+        if name_or_object not in self:
+            raise UsageError(unknown(self.kind, name_or_object, self))
+        return self[name_or_object].load()
 
     def name_of(self, target: Any) -> str | None:
         """The name that a class or function has in this table; None for one that is not in it."""

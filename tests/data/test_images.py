@@ -1,5 +1,6 @@
 """From samples to tensors."""
 
+import pickle
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from helpers import squares, tiny_model
 from PIL import Image
 
-from offramp.data import ImageDataset, loader
+from offramp.data import ImageDataset, loader, open_splits
 from offramp.data.images import TrainingStream, to_tensor
 
 AUGMENT = {"scale": (0.3, 1.0), "hflip": 0.5, "color_jitter": 0.4}
@@ -57,3 +58,9 @@ def test_loader_keeps_the_order():
     samples = squares(10)
     targets = torch.cat([y for _, y in loader(samples, tiny_model().data_config, 4)])
     assert targets.tolist() == samples.targets.tolist()
+
+
+def test_samples_of_every_source_can_be_sent_to_another_process(tmp_path):
+    for samples in (open_splits("digits").test, squares(8).take(np.array([3, 1]))):
+        again = pickle.loads(pickle.dumps(samples))
+        assert np.array_equal(np.asarray(again.read(1)), np.asarray(samples.read(1)))

@@ -43,7 +43,7 @@ def test_joined_files_by_split(tmp_path):
         **{
             f"{s}_{k}": v
             for s in ("train", "test")
-            for k, v in zip(("bytes", "offsets", "labels"), (data, offsets, LABELS))
+            for k, v in zip(("bytes", "offsets", "labels"), (data, offsets, LABELS), strict=True)
         },
     )
     splits = open_splits(tmp_path / "d.npz")

@@ -18,7 +18,6 @@ from offramp.cli._shared import (
     ready,
     table,
 )
-from offramp.cli.evaluate import open_for
 
 EXAMPLE = "offramp bench my-model fashion_mnist.npz --batch 1 --batch 64"
 
@@ -42,6 +41,7 @@ def command(
     """Time the static backbone and the dynamic model in turn, for each batch size."""
     from offramp.engine.bench import bench_forced, bench_policy
     from offramp.errors import UsageError
+    from offramp.pipeline import open_for
     from offramp.versions import host, versions
 
     if (data is None) == (shares is None):

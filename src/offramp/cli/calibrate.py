@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from offramp.cli._shared import Device, Json, Model, emit, metric, out, ready, table
-from offramp.cli.evaluate import open_for
 
 EXAMPLE = "offramp calibrate my-model --max-drop 0.5"
 
@@ -31,7 +30,7 @@ def command(
     from offramp.artifact import save
     from offramp.cost import profile
     from offramp.errors import UsageError
-    from offramp.pipeline import tabulate_samples
+    from offramp.pipeline import open_for, tabulate_samples
     from offramp.policies import calibrate, policy_to_json, save_policy
 
     if unit not in ("macs", "seconds"):
@@ -40,7 +39,7 @@ def command(
     exits = artifact.table
     if data is not None:
         splits = open_for(artifact, data)
-        exits = tabulate_samples(artifact.model, splits.validation, splits.record, "validation", progress=True)
+        exits = tabulate_samples(artifact.model, splits, "validation", progress=True)
     if exits is None:
         raise UsageError("this model holds no validation table: name the data to calibrate on")
     costs = artifact.costs or profile(artifact.model)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from offramp.cli._shared import Json, emit, err, out
-from offramp.cli.evaluate import evaluate_split, show
+from offramp.cli.evaluate import show
 
 EXAMPLE = "offramp demo"
 _IMAGES = 20
@@ -28,7 +28,7 @@ def command(
     """
     from offramp.data import open_splits
     from offramp.errors import UsageError
-    from offramp.pipeline import train_recipe
+    from offramp.pipeline import evaluate, train_recipe
     from offramp.recipe import read_recipe
 
     model, images = out_folder / "model", out_folder / "images"
@@ -44,8 +44,9 @@ def command(
         f"{len(splits.validation)} to calibrate on, {len(splits.test)} to test on"
     )
     artifact = train_recipe(recipe, model, device="cpu", progress=True)
+    assert artifact is not None
     assert artifact.policy is not None
-    result = {"model": str(model), **evaluate_split(artifact, artifact.policy, splits, "test", batch=64)}
+    result = {"model": str(model), **evaluate(artifact, artifact.policy, splits, progress=True)}
     images.mkdir(exist_ok=True)
     for i in range(_IMAGES):
         splits.test.read(i).save(images / f"{i:02}-is-a-{splits.test.targets[i]}.png")

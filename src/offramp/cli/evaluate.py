@@ -24,8 +24,6 @@ from offramp.cli._shared import (
 
 if TYPE_CHECKING:
     from offramp.artifact import Artifact
-    from offramp.data import Splits
-    from offramp.policies import Policy
 
 EXAMPLE = "offramp evaluate my-model fashion_mnist.npz"
 
@@ -42,73 +40,15 @@ def command(
     json: Json = False,
 ) -> None:
     """Accuracy, exit shares and the three speed-ups on a split, with 95 % bootstrap intervals."""
+    from offramp.pipeline import evaluate, open_for
+
     artifact = ready(model, device, threads)
     rule = chosen_policy(artifact, policy, threshold)
-    splits = open_for(artifact, data)
-    result = {"model": str(model), **evaluate_split(artifact, rule, splits, split, batch)}
+    result = {"model": str(model), **evaluate(artifact, rule, open_for(artifact, data), split, batch, progress=True)}
     if json:
         emit(result)
     else:
         show(artifact, result)
-
-
-def open_for(artifact: Artifact, data: str) -> Splits:
-    """The splits of a data set, cut as they were for the training of this model."""
-    from offramp.data import open_splits
-    from offramp.errors import DataError
-
-    recipe = artifact.record.get("recipe", {})
-    splits = open_splits(data, recipe.get("data", {}).get("validation"), recipe.get("seed", 0))
-    known = artifact.model.classes
-    if known is not None and splits.classes is not None and splits.classes != known:
-        raise DataError(f"{data} has classes {', '.join(splits.classes)}; the model knows {', '.join(known)}")
-    return splits
-
-
-def evaluate_split(artifact: Artifact, policy: Policy, splits: Splits, split: str, batch: int) -> dict[str, Any]:
-    """The result that ``--json`` prints, but for the model's name."""
-    import torch
-
-    from offramp._progress import progress_bar
-    from offramp.cost import profile
-    from offramp.data import loader
-    from offramp.engine import measure
-    from offramp.errors import UsageError
-    from offramp.pipeline import tabulate_samples
-    from offramp.registry import unknown
-    from offramp.report import evaluate_table
-    from offramp.versions import host, versions
-
-    names = ("test", "validation", "train")
-    if split not in names:
-        raise UsageError(unknown("split", split, names))
-    samples = getattr(splits, split)
-    model = artifact.model
-    table = tabulate_samples(model, samples, splits.record, split, progress=True)
-    result = evaluate_table(table, artifact.costs or profile(model, repeats=0), policy, model.task)
-    place = next(model.parameters()).device
-    pieces = []
-    for x, _ in loader(samples, model.data_config, batch):
-        pieces.append((x.to(place), policy))
-        if len(pieces) * batch >= 512:
-            break
-    rounds = 5
-    with progress_bar("timing", rounds + 1) as bar:
-        timed = measure(model, pieces, rounds, bar)
-    result["dynamic"]["speedup"]["measured"] = timed.speedup
-    result["dynamic"]["speedup_intervals"]["measured_range"] = timed.row()["measured_speedup_range"]
-    return {
-        "data": splits.record["source"],
-        "split": split,
-        **result,
-        "batch": batch,
-        "timing": timed.row(),
-        "runtime": "torch",
-        "precision": "fp32",
-        "threads": torch.get_num_threads(),
-        "host": host(),
-        "versions": versions(),
-    }
 
 
 def show(artifact: Artifact, result: dict[str, Any]) -> None:
@@ -134,7 +74,7 @@ def show(artifact: Artifact, result: dict[str, Any]) -> None:
         ["layers speed-up", f"{speedup['layers']:.2f}", "{:.2f} to {:.2f}".format(*intervals["layers"])],
         ["MACs speed-up", f"{speedup['macs']:.2f}", "{:.2f} to {:.2f}".format(*intervals["macs"])],
         [
-            f"measured speed-up, batch {result['batch']}, {result['threads']} threads",
+            f"measured speed-up, batch {result['timing']['batch']}, {result['threads']} threads",
             f"{speedup['measured']:.2f}",
             "{:.2f} to {:.2f}".format(*intervals["measured_range"]),
         ],

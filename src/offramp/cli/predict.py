@@ -49,6 +49,7 @@ def command(
     files = list(expand(inputs))
     artifact = ready(model, device, threads)
     rule = chosen_policy(artifact, policy, threshold)
+    _warm_up(artifact.model, rule)
     rows = [_answer(artifact.model, rule, file) for file in track(files, "predicting", len(files))]
     if json:
         emit(rows)
@@ -88,6 +89,15 @@ def expand(inputs: list[str]) -> list[str]:
         else:
             files.append(name)
     return files
+
+
+def _warm_up(model: Any, policy: Any) -> None:
+    """The first run of a model is slow; no image's milliseconds should hold it."""
+    import torch
+
+    from offramp import run
+
+    run(model, torch.zeros(1, *model.data_config["input_size"]), policy)
 
 
 def _answer(model: Any, policy: Any, file: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def command(
 
     err.print(f"training {plan.name}: {plan.backbone.name}, {len(plan.exits)} early exits, data {plan.data.source}")
     artifact = train_recipe(plan, out_folder, device, progress=True)
+    if artifact is None:
+        return
     assert artifact.policy is not None
     expected = artifact.policy.provenance["expected"]  # type: ignore[attr-defined]
     if json:

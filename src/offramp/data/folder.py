@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,11 @@ def read_folder(path: Path) -> tuple[dict[str, Samples], list[str]]:
 
 def _files(files: list[tuple[str, int]]) -> Samples:
     names = [name for name, _ in files]
-    return Samples(lambda i: open_image(names[i]), np.array([label for _, label in files], dtype=np.int64), names)
+    return Samples(partial(_open_at, names), np.array([label for _, label in files], dtype=np.int64), names)
+
+
+def _open_at(names: list[str], i: int) -> Image.Image:
+    return open_image(names[i])
 
 
 def open_image(file: str | BinaryIO) -> Image.Image:

@@ -55,8 +55,7 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
 
 def to_tensor(image: Image.Image, data_config: Mapping[str, Any]) -> Tensor:
     """One image as the model wants to see it, ``(1, C, H, W)``."""
-    samples = Samples(lambda _: image, np.zeros(1))
-    return ImageDataset(samples, data_config)[0][0][None]
+    return ImageDataset(Samples([image].__getitem__, np.zeros(1)), data_config)[0][0][None]
 
 
 class TrainingStream(Sampler[tuple[int, int]]):

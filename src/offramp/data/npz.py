@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from offramp.data.samples import Samples
+from offramp.data.samples import Samples, from_pixels
 from offramp.errors import DataError
 
 _SPLITS = ("train", "validation", "test")
@@ -60,17 +61,18 @@ def _splits(arrays: dict[str, Any]) -> dict[str, Samples]:
 def _pixels(x: np.ndarray, y: np.ndarray) -> Samples:
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or len(x) != len(y):
         raise DataError(f"pixels must be uint8, one image a label; these are {x.dtype} {x.shape} with {len(y)} labels")
-    return Samples(lambda i: Image.fromarray(x[i]), _targets(y))
+    return from_pixels(x, _targets(y))
 
 
 def _encoded(joined: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> Samples:
     if len(offsets) != len(labels) + 1 or (len(offsets) and offsets[-1] > len(joined)):
         raise DataError(f"{len(labels)} labels and {len(offsets)} offsets into {len(joined)} bytes do not fit together")
 
-    def read(i: int) -> Image.Image:
-        return Image.open(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()))
+    return Samples(partial(_decode, joined, offsets), _targets(labels))
 
-    return Samples(read, _targets(labels))
+
+def _decode(joined: np.ndarray, offsets: np.ndarray, i: int) -> Image.Image:
+    return Image.open(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()))
 
 
 def _targets(labels: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Samples:
     """Images that are read when asked for, and their targets.
 
     Args:
-        read: the image at an index.
+        read: the image at an index; something that can be sent to another process, so no lambda.
         targets: one for each image, shape ``(samples,)``: a class index, or a number.
         names: what to call each image, where it has a name.
     """
@@ -33,10 +34,21 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> Samples:
         """Some of them, in the order of ``rows``."""
-        read, names = self.read, self.names
-        return Samples(
-            lambda i: read(int(rows[i])), self.targets[rows], None if names is None else [names[i] for i in rows]
-        )
+        names = None if self.names is None else [self.names[i] for i in rows]
+        return Samples(partial(_read_row, self.read, rows), self.targets[rows], names)
+
+
+def _read_row(read: Callable[[int], Image.Image], rows: np.ndarray, i: int) -> Image.Image:
+    return read(int(rows[i]))
+
+
+def from_pixels(pixels: np.ndarray, targets: np.ndarray) -> Samples:
+    """Samples of an array of pixels, ``(n, h, w)`` or ``(n, h, w, 3)`` uint8."""
+    return Samples(partial(_read_pixels, pixels), targets)
+
+
+def _read_pixels(pixels: np.ndarray, i: int) -> Image.Image:
+    return Image.fromarray(pixels[i])
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from offramp.data.folder import read_folder
 from offramp.data.npz import read_npz
-from offramp.data.samples import Samples, Splits, complete
+from offramp.data.samples import Samples, Splits, complete, from_pixels
 from offramp.data.torchvision import PREFIX, read_torchvision
 from offramp.errors import DataError
 
@@ -54,5 +53,4 @@ def _digits() -> tuple[dict[str, Samples], list[str]]:
 
     digits = load_digits()
     pixels = np.clip(digits.images * 16, 0, 255).astype(np.uint8)
-    samples = Samples(lambda i: Image.fromarray(pixels[i]), digits.target.astype(np.int64))
-    return {"all": samples}, [str(n) for n in digits.target_names]
+    return {"all": from_pixels(pixels, digits.target.astype(np.int64))}, [str(n) for n in digits.target_names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -67,9 +68,10 @@ def _open(kind: type, root: Path, **which: Any) -> Any:
 def _samples(dataset: Any) -> Samples:
     for field in ("targets", "labels", "_labels"):
         if hasattr(dataset, field):
-            return Samples(lambda i: _image(dataset[i][0]), np.asarray(getattr(dataset, field), dtype=np.int64))
+            return Samples(partial(_image, dataset), np.asarray(getattr(dataset, field), dtype=np.int64))
     raise DataError(f"torchvision's {type(dataset).__name__} has no class labels")
 
 
-def _image(image: Any) -> Image.Image:
+def _image(dataset: Any, i: int) -> Image.Image:
+    image = dataset[i][0]
     return image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))

@@ -123,19 +123,20 @@ def train(
                     accelerator.clip_grad_norm_([p for part in trained for p in part.parameters()], clip)
                 prepared.step()
                 prepared.zero_grad()
-                epoch_ends = step % stream.per_epoch == 0
-                if step % _LOG_EVERY == 0 or epoch_ends:
-                    numbers = {name: float(value.detach()) for name, value in values.items()}
-                    if not np.isfinite(numbers["loss"]):
-                        raise DataError(f"the loss is not finite at step {step}: lower the learning rate")
-                    if log:
-                        rate = optimizer.param_groups[0]["lr"]
-                        log.write(step=step, epoch=step / stream.per_epoch, lr=rate, **numbers)
-                    bar(step, f"loss {numbers['loss']:.3f}")
-                if accelerator.is_main_process and (epoch_ends or time.monotonic() - saved >= checkpoint_seconds):
-                    if log and epoch_ends and validation is not None:
-                        metrics = _validate(model, validation, batch_size)
-                        log.write(step=step, epoch=step / stream.per_epoch, validation=metrics)
+                epoch, epoch_ends = step / stream.per_epoch, step % stream.per_epoch == 0
+                save_now = epoch_ends or time.monotonic() - saved >= checkpoint_seconds
+                if step % _LOG_EVERY and not save_now:
+                    continue  # no reading of numbers, which would wait for the device
+                numbers = {name: float(value.detach()) for name, value in values.items()}
+                if not np.isfinite(numbers["loss"]):
+                    raise DataError(f"the loss is not finite at step {step}: lower the learning rate")
+                bar(step, f"loss {numbers['loss']:.3f}")
+                if log is None:
+                    continue
+                log.write(step=step, epoch=epoch, lr=optimizer.param_groups[0]["lr"], **numbers)
+                if epoch_ends and validation is not None:
+                    log.write(step=step, epoch=epoch, validation=_validate(model, validation, batch_size))
+                if save_now:
                     save_checkpoint(folder, step, model, optimizer)
                     saved = time.monotonic()
         accelerator.wait_for_everyone()
