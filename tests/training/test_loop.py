@@ -95,6 +95,18 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_two_processes_end_where_one_does(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    for name, how in (("one", []), ("two", launch)):
+        command = [sys.executable, *how, str(HERE / "run_processes.py"), str(tmp_path / name)]
+        subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
+    assert [(tmp_path / name / "processes").read_text() for name in ("one", "two")] == ["1", "2"]
+    one, two = (load_file(tmp_path / name / "end.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[k], two[k], atol=1e-5) for k in one)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     fit(tmp_path)
     with pytest.raises(offramp.ArtifactError, match="does not fit"):
