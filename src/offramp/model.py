@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import timm.data
 from torch import Tensor, nn
 
-from offramp.backbones import Backbone, cut
+from offramp.backbones import Backbone, cut, input_size
 from offramp.errors import DataError, UsageError
 from offramp.heads import build_head
-from offramp.registry import HEADS
+from offramp.registry import HEADS, unknown
 from offramp.tasks import Task, get_task
 from offramp.types import Exit
 
@@ -48,24 +49,17 @@ class EarlyExitModel(nn.Module):
         self.task = task
         self.data_config = data_config
         self.classes = None if classes is None else tuple(classes)
-        ends = [0, *(e.after for e in self.exits), len(backbone.steps)]
-        self.segments = [range(a, b) for a, b in pairwise(ends)]
-        """The blocks between two exits: segment ``k`` leads to exit ``k``, the last one to the final exit."""
-
-    @property
-    def depth(self) -> int:
+        self.depth = len(backbone.steps)
         """The number of backbone blocks."""
-        return len(self.backbone.steps)
+        self.after = (*(_block(e.after, backbone.names) for e in self.exits), self.depth)
+        """The block that each exit reads, the final exit last."""
+        self.segments = [range(a, b) for a, b in pairwise((0, *self.after))]
+        """The blocks between two exits: segment ``k`` leads to exit ``k``, the last one to the final exit."""
 
     @property
     def num_outputs(self) -> int:
         """The number of outputs of every exit."""
         return int(self.backbone.model.num_classes)
-
-    @property
-    def after(self) -> tuple[int, ...]:
-        """The block that each exit reads, the final exit last."""
-        return (*(e.after for e in self.exits), self.depth)
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -81,23 +75,23 @@ class EarlyExitModel(nn.Module):
             outputs.append(self.head(k, h))
         return [*outputs, self.final(self.step(len(self.exits), h))]
 
-    def stem(self, x: Tensor) -> Tensor:
+    def stem(self, x: Tensor) -> Any:
         """Images to the state before the first block. Raises ``DataError`` for images of another shape."""
         self.check_input(x)
         return self.backbone.stem(x)
 
-    def step(self, k: int, h: Tensor) -> Tensor:
+    def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k`` from the state before it."""
         for i in self.segments[k]:
             h = self.backbone.steps[i](h)
         return h
 
-    def head(self, k: int, h: Tensor) -> Tensor:
+    def head(self, k: int, h: Any) -> Tensor:
         """The output of exit ``k`` from the state that it reads."""
-        tap = self.backbone.taps[self.exits[k].after - 1]
+        tap = self.backbone.taps[self.after[k] - 1]
         return self.heads[k](self.backbone.tokens(h, tap))
 
-    def final(self, h: Tensor) -> Tensor:
+    def final(self, h: Any) -> Tensor:
         """The output of the final exit."""
         return self.backbone.final(h)
 
@@ -127,7 +121,7 @@ def attach(
 
     Args:
         model: what ``timm.create_model`` returned.
-        exits: where to put which head; any order, the model keeps them by depth.
+        exits: where to put which head, by block number or module path; any order, the model keeps them by depth.
         task: a name from ``offramp list tasks``, or a ``Task``.
         classes: the name of each class.
 
@@ -136,21 +130,30 @@ def attach(
     """
     backbone = cut(model)
     depth = len(backbone.steps)
-    exits = sorted(exits, key=lambda e: e.after)
-    seen: set[int] = set()
-    for e in exits:
-        if not 1 <= e.after < depth:
+    places = sorted((_block(e.after, backbone.names), i) for i, e in enumerate(exits))
+    for after, _ in places:
+        if not 1 <= after < depth:
             raise UsageError(
-                f"exit after block {e.after}: this backbone has {depth} blocks, and exits stand after blocks 1 to "
+                f"exit after block {after}: this backbone has {depth} blocks, and exits stand after blocks 1 to "
                 f"{depth - 1} (after block {depth} its own classifier is the final exit)"
             )
-        if e.after in seen:
-            raise UsageError(f"two exits after block {e.after}: one block has one exit")
-        seen.add(e.after)
+    for (after, _), (other, _) in pairwise(places):
+        if after == other:
+            raise UsageError(f"two exits after block {after}: one block has one exit")
     if classes is not None and len(classes) != model.num_classes:
         raise UsageError(f"{len(classes)} class names for a model with {model.num_classes} outputs")
-    heads = [build_head(e, backbone.taps[e.after - 1], model.num_classes) for e in exits]
-    return EarlyExitModel(backbone, exits, heads, get_task(task), _data_config(model), classes)
+    placed = [replace(exits[i], after=after) for after, i in places]
+    device = next(model.parameters()).device
+    heads = [build_head(e, backbone.taps[int(e.after) - 1], model.num_classes).to(device) for e in placed]
+    return EarlyExitModel(backbone, placed, heads, get_task(task), _data_config(model), classes)
+
+
+def _block(after: int | str, names: Sequence[str]) -> int:
+    if isinstance(after, int):
+        return after
+    if after not in names:
+        raise UsageError(unknown("module to leave after", after, names))
+    return names.index(after) + 1
 
 
 @contextmanager
@@ -169,11 +172,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _data_config(model: Any) -> dict[str, Any]:
     """timm's data configuration with the size and channels that this model was really built for."""
     config = dict(timm.data.resolve_model_data_config(model))
-    channels, height, width = config["input_size"]
-    if (size := getattr(getattr(model, "patch_embed", None), "img_size", None)) is not None:
-        height, width = size
-    channels = getattr(model, "in_chans", channels)
-    config["input_size"] = (channels, height, width)
+    config["input_size"] = input_size(model)
+    channels = config["input_size"][0]
     for key in ("mean", "std"):  # those of three colours, for a model that was built for another number of channels
         if len(config[key]) != channels:
             config[key] = (sum(config[key]) / len(config[key]),) * channels

@@ -75,6 +75,14 @@ BACKBONES = Table(
             "Vision Transformers of timm's VisionTransformer class, DeiT included; cut after every block",
             "2010.11929, 2012.12877",
         ),
+        "swin": Entry("offramp.backbones.swin:SwinBackbone", "Swin Transformers, cut after every block", "2103.14030"),
+        "resnet": Entry("offramp.backbones.cnn:ResNetBackbone", "ResNets, cut after every block", "1512.03385"),
+        "densenet": Entry("offramp.backbones.cnn:DenseNetBackbone", "DenseNets, cut after every layer", "1608.06993"),
+        "inception": Entry("offramp.backbones.cnn:InceptionBackbone", "Inception-v3, cut after a block", "1512.00567"),
+        "graph": Entry(
+            "offramp.backbones.graph:GraphBackbone",
+            "any other timm model, cut by torch.fx at the modules that timm's feature_info names",
+        ),
     },
 )
 
@@ -90,6 +98,29 @@ HEADS = Table(
             "offramp.heads.mlp:MLP",
             "the same reading through a perceptron with two hidden layers",
             "2106.15183",
+        ),
+        "cnn-ignore": Entry(
+            "offramp.heads.cnn:CNNIgnore", "patches as a map through one convolution, class token ignored", "2106.15183"
+        ),
+        "cnn-add": Entry("offramp.heads.cnn:CNNAdd", "the same, class token added to every patch", "2106.15183"),
+        "cnn-project": Entry(
+            "offramp.heads.cnn:CNNProject", "the same, class token joined to every patch and projected", "2106.15183"
+        ),
+        "vit": Entry("offramp.heads.vit:ViT", "one more encoder block, then the class token", "2106.15183"),
+        "mixer": Entry("offramp.heads.mixer:Mixer", "one MLP-Mixer block, then the mean of the patches", "2106.15183"),
+        "resmlp": Entry("offramp.heads.resmlp:ResMLP", "one ResMLP layer, then the mean of the patches", "2106.15183"),
+        "lph": Entry(
+            "offramp.heads.lph:LPH",
+            "local perception: convolutions over the patch map, for shallow exits",
+            "2308.00255",
+        ),
+        "gah": Entry(
+            "offramp.heads.gah:GAH",
+            "global aggregation: attention among every second or third patch, for deep exits",
+            "2308.00255",
+        ),
+        "sl-vit": Entry(
+            "offramp.heads.slvit:SLViT", "one narrow encoder layer on patches of the feature map", "2105.09121"
         ),
     },
 )

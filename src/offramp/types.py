@@ -18,13 +18,14 @@ class Exit:
     """A head at a place in the backbone.
 
     Args:
-        after: the 1-based number of the block whose output the exit reads, as the papers count.
+        after: the 1-based number of the block whose output the exit reads, as the papers count; or the path of its
+            module in the timm model, such as ``layers.2.blocks.3``. A model knows its exits by number.
         head: a name from ``offramp list heads``, or anything callable as ``head(tap, num_outputs, **options)``
             that returns a module.
         options: keyword arguments for the head.
     """
 
-    after: int
+    after: int | str
     head: str | Callable[..., nn.Module] = "linear"
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -4,5 +4,6 @@ A family is one file here and one line in ``offramp.registry.BACKBONES``; it say
 """
 
 from offramp.backbones._cut import Backbone, cut
+from offramp.backbones._maps import input_size
 
-__all__ = ["Backbone", "cut"]
+__all__ = ["Backbone", "cut", "input_size"]

@@ -12,12 +12,17 @@ from offramp.types import Tap
 
 
 class Backbone(Protocol):
-    """A model in pieces: ``final(steps[-1](… steps[0](stem(x))))`` is the model's own output, bit for bit."""
+    """A model in pieces: ``final(steps[-1](… steps[0](stem(x))))`` is the model's own output, bit for bit.
+
+    A state is a tensor or a tuple of tensors, each with the sample as its first dimension.
+    """
 
     model: Any
     """The timm model itself."""
     taps: list[Tap]
     """One for each step but the last, where the final classifier reads."""
+    names: tuple[str, ...]
+    """The path of each step's module in the timm model."""
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
@@ -27,18 +32,18 @@ class Backbone(Protocol):
     def steps(self) -> Any:
         """The blocks, in order, a sequence of modules; each maps a state to the next."""
 
-    def stem(self, x: Tensor) -> Tensor:
+    def stem(self, x: Tensor) -> Any:
         """Images ``(B, C, H, W)`` to the state before the first block."""
 
-    def final(self, h: Tensor) -> Tensor:
+    def final(self, h: Any) -> Tensor:
         """The state after the last block to the output ``(B, num_outputs)``."""
 
-    def tokens(self, h: Tensor, tap: Tap) -> Tensor:
+    def tokens(self, h: Any, tap: Tap) -> Tensor:
         """The state after block ``tap.after`` as tokens, ``(B, prefix + h·w, dim)``."""
 
 
 def cut(model: Any) -> Backbone:
-    """The model in pieces. Raises ``UsageError`` where no family knows how to cut it."""
+    """The model in pieces, by the first family of the table that accepts it. Raises ``UsageError`` where none does."""
     for entry in BACKBONES.values():
         family: Any = entry.load()
         if family.accepts(model):

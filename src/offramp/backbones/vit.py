@@ -24,6 +24,7 @@ class ViTBackbone(nn.Module):
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
         self.model: Any = model
+        self.names = tuple(f"blocks.{i}" for i in range(len(model.blocks)))
         summary = 2 if isinstance(model, VisionTransformerDistilled) else int(model.global_pool == "token")
         self.taps = [
             Tap(

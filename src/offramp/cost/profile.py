@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
         if repeats:
             x = _images(model, batch_size)
             with torch.inference_mode():
-                passes = [_walk(model, x, _clock) for _ in range(repeats + 2)][2:]
+                passes = [_walk(model, x, partial(_clock, x.device)) for _ in range(repeats + 2)][2:]
             seconds = _median(passes)
     return CostTable(
         model.after[:-1],
@@ -61,8 +62,7 @@ def _walk(model: EarlyExitModel, x: torch.Tensor, measure: Any) -> Parts:
     return Parts(stem, tuple(steps), tuple(heads), measure(model.final, h)[0])
 
 
-def _clock(function: Any, *args: Any) -> tuple[float, Any]:
-    device = args[-1].device
+def _clock(device: torch.device, function: Any, *args: Any) -> tuple[float, Any]:
     synchronise(device)
     start = time.perf_counter()
     result = function(*args)

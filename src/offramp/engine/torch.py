@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from offramp.model import EarlyExitModel
@@ -18,22 +20,22 @@ class TorchRuntime:
         self.model = model
         self.num_exits = len(model.exits)
 
-    def stem(self, x: Tensor) -> Tensor:
+    def stem(self, x: Tensor) -> Any:
         """Images ``(B, C, H, W)`` to the state before the first block."""
         return self.model.stem(x)
 
-    def step(self, k: int, h: Tensor) -> Tensor:
+    def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""
         return self.model.step(k, h)
 
-    def head(self, k: int, h: Tensor) -> Tensor:
+    def head(self, k: int, h: Any) -> Tensor:
         """The output of early exit ``k``."""
         return self.model.head(k, h)
 
-    def final(self, h: Tensor) -> Tensor:
+    def final(self, h: Any) -> Tensor:
         """The output of the final exit."""
         return self.model.final(h)
 
-    def take(self, h: Tensor, keep: Tensor) -> Tensor:
-        """The state of some samples; the first dimension is the sample."""
-        return h.index_select(0, keep)
+    def take(self, h: Any, keep: Tensor) -> Any:
+        """The state of some samples: a tensor, or a tuple of tensors, whose first dimension is the sample."""
+        return tuple(part[keep] for part in h) if isinstance(h, tuple) else h.index_select(0, keep)

@@ -13,7 +13,8 @@ class Linear(nn.Module):
 
     Reads what the backbone's own classifier reads: the class token, the mean of class and distillation token, or the
     mean of the patches. A head of its own for each summary token, as in DeiT, is not kept: one layer on their mean
-    (our choice). With a norm it is the "LN + CLS + Linear" row of the comparisons of 2106.15183.
+    (our choice), as is adding the
+    mean of ``side`` tokens. With a norm it is the "LN + CLS + Linear" row of the comparisons of 2106.15183.
 
     Args:
         tap: where it reads.
@@ -28,5 +29,5 @@ class Linear(nn.Module):
         self.classifier = nn.Linear(tap.dim, num_outputs)
 
     def forward(self, tokens: Tensor, side: Tensor | None = None) -> Tensor:
-        """``(B, prefix + h·w, dim)`` to ``(B, num_outputs)``; ``side`` is not read."""
-        return self.classifier(self.norm(read_summary(tokens, self.tap)))
+        """``(B, prefix + h·w, dim)`` and ``side`` ``(B, k, dim)`` to ``(B, num_outputs)``."""
+        return self.classifier(self.norm(read_summary(tokens, self.tap, side)))

@@ -16,7 +16,8 @@ class MLP(nn.Module):
 
     The paper's text was not at hand: its ports agree on reading the class token alone and disagree on the depth. The
     default, hidden layers of 4 and 1 times the token width with GELU, is the deeper of the two; ``hidden=()`` leaves a
-    linear exit. The norm in front, and reading the mean of the patches where there is no class token, are our choices.
+    linear exit. The norm in front, and reading the mean of the patches where there is no class token, are our
+    choices, as is adding the mean of ``side`` tokens.
 
     Args:
         tap: where it reads.
@@ -45,5 +46,5 @@ class MLP(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_outputs)
 
     def forward(self, tokens: Tensor, side: Tensor | None = None) -> Tensor:
-        """``(B, prefix + h·w, dim)`` to ``(B, num_outputs)``; ``side`` is not read."""
-        return self.classifier(self.hidden(self.norm(read_summary(tokens, self.tap))))
+        """``(B, prefix + h·w, dim)`` and ``side`` ``(B, k, dim)`` to ``(B, num_outputs)``."""
+        return self.classifier(self.hidden(self.norm(read_summary(tokens, self.tap, side))))

@@ -1,0 +1,88 @@
+"""Which of timm's models can be cut?
+
+Takes the smallest model of every timm model class, cuts it, and compares the cut model with the uncut one on a batch of
+two and of three images (largest difference at most 1e-4 of the output's scale, or absolute). Prints how many are equal,
+and time and reason for each that is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import timm
+import torch
+
+from benchmarks import publish
+from offramp._progress import track
+from offramp.backbones import cut
+from offramp.errors import UsageError
+
+ATOL = 1e-4
+
+
+def smallest_of_each_class() -> dict[str, tuple[int, str]]:
+    """For each model class its smallest model, by parameters: found without memory for weights."""
+    found: dict[str, tuple[int, str]] = {}
+    names = timm.list_models()
+    for name in track(names, "looking", len(names)):
+        with torch.device("meta"):
+            try:
+                model = timm.create_model(name)
+            except Exception:
+                continue  # a few models cannot be built without memory; another of their class can
+        kind = f"{type(model).__module__.rpartition('.')[2]}.{type(model).__name__}"
+        entry = (sum(p.numel() for p in model.parameters()), name)
+        found[kind] = min(found.get(kind, entry), entry)
+    return found
+
+
+def check(name: str) -> dict[str, Any]:
+    """Cut one model and compare."""
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    try:
+        model = timm.create_model(name).eval()
+        backbone = cut(model)
+        size = model.pretrained_cfg["input_size"]
+        difference = 0.0
+        with torch.no_grad():
+            for batch in (1, 3):
+                x = torch.randn(batch, *size)
+                h = backbone.stem(x)
+                for tap, step in zip([*backbone.taps, None], backbone.steps, strict=True):
+                    h = step(h)
+                    if tap is not None and backbone.tokens(h, tap).shape != (batch, tap.tokens, tap.dim):
+                        raise UsageError(f"after step {tap.after} the tokens are not as the tap says")
+                difference = max(difference, float((backbone.final(h) - model(x)).abs().max()))
+        row: dict[str, Any] = {"equal": difference <= ATOL, "difference": difference, "cuts": len(backbone.taps)}
+        if difference > ATOL:
+            row["reason"] = f"differs by {difference:.2g}"
+        row["family"] = type(backbone).__name__
+    except Exception as error:
+        row = {"equal": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())[:240]}
+    return {"model": name, **row, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", help="these models instead of the smallest of each class")
+    args = parser.parse_args()
+    if args.only:
+        names = {name: name for name in args.only}
+    else:
+        names = {kind: name for kind, (_, name) in sorted(smallest_of_each_class().items())}
+    rows = []
+    for kind, name in track(names.items(), "cutting", len(names)):
+        rows.append({"class": kind, **check(name)})
+    equal = sum(row["equal"] for row in rows)
+    result = {"classes": len(rows), "equal": equal, "atol": ATOL, "rows": rows}
+    if args.only:
+        print(result)
+    else:
+        publish("backbones", result)
+
+
+if __name__ == "__main__":
+    main()
