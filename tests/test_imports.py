@@ -14,7 +14,7 @@ ORDER = [
     {"tasks", "recipe"},
     {"backbones", "heads", "policies", "data"},
     {"model"},
-    {"card", "artifact", "cost"},
+    {"card", "artifact", "cost", "convert", "layouts"},
     {"engine"},
     {"training", "report"},
     {"pipeline"},

@@ -1,3 +1,5 @@
+from . import convert as convert
+from . import layouts as layouts
 from .artifact import load as load
 from .artifact import save as save
 from .cost import profile as profile

@@ -102,7 +102,7 @@ def lgvit(path: str | Path) -> tuple[EarlyExitModel, Threshold | None]:
             state[f"heads.{i}.{key}"] = value
         unknown += [f"highway {i}: {key}" for key in more if not key.startswith("mlp.conv2.")]
     missing, unexpected = _load(model, state)
-    unknown += [key for key in unexpected if key not in unknown]
+    unknown += [key for key in unexpected if key.removeprefix("backbone.model.") not in unknown]
     if unknown or missing:
         said = [f"not known: {', '.join(unknown[:8])}"] * bool(unknown) + [f"missing: {', '.join(missing[:8])}"] * bool(
             missing

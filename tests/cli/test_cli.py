@@ -194,7 +194,8 @@ def test_bench(trained, cli):
 def test_list(cli):
     code, out, _ = cli("list", "heads", "--json")
     assert code == 0
-    assert {"name", "paper", "about"} == set(json.loads(out)[0])
+    assert {"name", "paper", "about", "parameters", "macs"} == set(json.loads(out)[0])
+    assert {"name", "paper", "about"} == set(json.loads(cli("list", "backbones", "--json")[1])[0])
     assert "linear" in cli("list", "heads")[1]
 
 
@@ -256,7 +257,7 @@ def test_backbone_arguments_that_timm_refuses(cli, tmp_path):
     assert "timm could not build vit_tiny_patch16_224" in err
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "calibrate", "predict", "bench", "list"])
+@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "calibrate", "predict", "bench", "convert", "list"])
 def test_every_verb_has_help_with_an_example_that_parses(cli, verb):
     code, out, _ = cli(verb, "--help")
     assert code == 0

@@ -1,36 +1,68 @@
-"""Every head of the table at every kind of tap."""
+"""Every head of the table at the taps of every kind of backbone."""
 
+import functools
+import warnings
+
+import onnxruntime
 import pytest
+import timm
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from offramp.backbones import cut
 from offramp.heads import build_head
 from offramp.registry import HEADS
 from offramp.types import Exit, Tap
 
-TAPS = {
-    "class token": Tap(2, 24, (4, 4), 1, 1),
-    "class and distillation": Tap(2, 24, (4, 4), 2, 2),
-    "registers": Tap(2, 24, (4, 4), 5, 1),
-    "no prefix": Tap(2, 24, (4, 4), 0, 0),
-    "not square": Tap(2, 24, (3, 5), 1, 1),
-    "one patch": Tap(2, 24, (1, 1), 1, 1),
+SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}}
+SWIN = {"img_size": 64, "patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (1, 2, 2, 2)}
+SWIN["num_heads"] = (1, 2, 4, 8)
+INCEPTION = {"pretrained_cfg_overlay": {"input_size": (3, 139, 139)}}
+BACKBONES = {
+    "ViT": ("vit_tiny_patch16_224", {"img_size": 64, "embed_dim": 48, "depth": 3}, 2),
+    "DeiT, distilled": ("deit_tiny_distilled_patch16_224", {"img_size": 64, "embed_dim": 48, "depth": 3}, 2),
+    "ViT with registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 56, "embed_dim": 48, "depth": 3}, 2),
+    "ViT, not square": ("vit_tiny_patch16_224", {"img_size": (48, 80), "embed_dim": 48, "depth": 3}, 2),
+    "Swin, stage 2": ("swin_tiny_patch4_window7_224", SWIN, 2),
+    "Swin, stage 3": ("swin_tiny_patch4_window7_224", SWIN, 4),
+    "Swin, stage 4": ("swin_tiny_patch4_window7_224", SWIN, 6),
+    "ResNet": ("resnet18", SMALL, 4),
+    "DenseNet": ("densenet121", SMALL, 12),
+    "Inception-v3": ("inception_v3", INCEPTION, 5),
+    "ConvNeXt": ("convnext_atto", SMALL, 3),
 }
 
 
-@pytest.mark.parametrize("tap", TAPS.values(), ids=TAPS.keys())
+@functools.cache
+def tap_of(kind: str) -> Tap:
+    name, arguments, after = BACKBONES[kind]
+    return cut(timm.create_model(name, **arguments)).taps[after - 1]
+
+
+def build(name: str, tap: Tap, outputs: int) -> nn.Module:
+    torch.manual_seed(0)
+    return build_head(Exit(tap.after, name), tap, outputs)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("outputs", [1, 7])
-def test_head(name, tap, outputs):
-    head = build_head(Exit(tap.after, name), tap, outputs)
-    output = head(torch.randn(3, tap.tokens, tap.dim))
-    assert output.shape == (3, outputs)
-    assert torch.isfinite(output).all()
-    output.square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
-    head.eval()
-    for n in (0, 1):
-        assert head(torch.randn(n, tap.tokens, tap.dim), side=None).shape == (n, outputs)
+def test_head(name, kind):
+    tap = tap_of(kind)
+    for outputs in (1, 7):
+        head = build(name, tap, outputs)
+        output = head(torch.randn(3, tap.tokens, tap.dim))
+        assert output.shape == (3, outputs)
+        assert torch.isfinite(output).all()
+        output.square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+        head.eval()
+        for n in (0, 1, 3):
+            side = torch.randn(n, 2, tap.dim)
+            tokens = torch.randn(n, tap.tokens, tap.dim)
+            assert head(tokens).shape == head(tokens, side=side).shape == (n, outputs)
+        if outputs > 1:
+            assert not torch.allclose(head(tokens), head(tokens, side=side)), "side tokens must matter"
     with FlopCounterMode(display=False) as counter:
         head(torch.randn(1, tap.tokens, tap.dim))
     assert counter.get_total_flops() > 0
@@ -38,8 +70,35 @@ def test_head(name, tap, outputs):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_samples_do_not_see_each_other(name):
-    tap = TAPS["class token"]
-    head = build_head(Exit(2, name), tap, 3).eval()
+    tap = tap_of("ViT")
+    head = build(name, tap, 3).eval()
     tokens = torch.randn(4, tap.tokens, tap.dim)
     alone = torch.cat([head(t[None]) for t in tokens])
-    assert torch.allclose(head(tokens), alone, atol=1e-6)
+    assert torch.allclose(head(tokens), alone, atol=1e-5)
+
+
+class AllHeads(nn.Module):
+    def __init__(self, tap: Tap) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(build(name, tap, 3) for name in HEADS)
+
+    def forward(self, tokens):
+        return [head(tokens) for head in self.heads]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_every_head_exports_to_onnx_for_any_batch(kind, tmp_path):
+    tap = tap_of(kind)
+    heads = AllHeads(tap).eval()
+    tokens = torch.randn(3, tap.tokens, tap.dim)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(heads, (tokens,), dynamo=True, dynamic_shapes=({0: "batch"},), verbose=False)
+    program.save(tmp_path / "heads.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "heads.onnx"))
+    for n in (1, 3, 5):
+        tokens = torch.randn(n, tap.tokens, tap.dim)
+        found = session.run(None, {session.get_inputs()[0].name: tokens.numpy()})
+        with torch.no_grad():
+            for name, ours, theirs in zip(HEADS, heads(tokens), found, strict=True):
+                assert torch.allclose(ours, torch.from_numpy(theirs), atol=1e-4), name

@@ -37,6 +37,8 @@ def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime
     model.check_input(x)
     if not torch.isfinite(x).all():
         raise DataError("the images hold values that are not finite (NaN or infinity)")
+    if len(x) == 0:  # some of timm's models cannot reshape a batch of none
+        return Trace(x.new_empty(0, model.num_outputs), torch.empty(0, dtype=torch.long), x.new_empty(0))
     running = RUNTIMES.resolve(runtime)(model) if isinstance(runtime, str) else runtime
     with evaluating(model), torch.inference_mode():
         return run_policy(running, x, policy, model.task)
