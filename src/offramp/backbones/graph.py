@@ -113,15 +113,16 @@ def _cut_points(graph: fx.Graph, owners: dict[fx.Node, str], names: tuple[str, .
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps what each node gave."""
+    """Runs a graph and keeps what each node gave: sizes as they are, tensors by their shape."""
 
     def __init__(self, module: Any, graph: fx.Graph) -> None:
-        super().__init__(module, garbage_collect_values=False, graph=graph)
+        super().__init__(module, graph=graph)
         self.seen: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        self.seen[n] = super().run_node(n)
-        return self.seen[n]
+        value = super().run_node(n)
+        self.seen[n] = torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+        return value
 
 
 def _observe(model: nn.Module, graph: fx.Graph, size: tuple[int, int, int]) -> tuple[dict[fx.Node, Any], ...]:
