@@ -1,0 +1,27 @@
+"""Pages that are written by a script say what the code says."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from offramp.cost import head_costs
+from offramp.registry import HEADS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_head_has_its_picture_its_cost_and_its_words():
+    page = (DOCS / "heads.md").read_text()
+    for name, (parameters, macs) in head_costs().items():
+        assert f"| [{name}](#{name}) | {HEADS[name].paper} | {parameters:,} | {macs / 1e6:,.1f} |" in page
+        assert f"## {name}\n\n![{name}](heads/{name}.png)" in page
+        assert (DOCS / "heads" / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_page_is_what_its_script_writes(tmp_path):
+    shutil.copy(DOCS / "heads.py", tmp_path)
+    (tmp_path / "heads").mkdir()
+    subprocess.run([sys.executable, tmp_path / "heads.py"], check=True)
+    assert (tmp_path / "heads.md").read_text() == (DOCS / "heads.md").read_text()
+    assert len(list((tmp_path / "heads").glob("*.png"))) == len(HEADS)
