@@ -31,7 +31,12 @@ from offramp.versions import host, versions
 
 
 def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
-    """The untrained model of a recipe. Raises ``UsageError`` where its parts do not fit together."""
+    """The untrained model of a recipe.
+
+    Raises:
+        UsageError: its parts do not fit together.
+        DataError: weights that are not there.
+    """
     task = get_task(recipe.task)
     outputs = len(splits.classes) if recipe.task == "classification" and splits.classes else 1
     backbone = recipe.backbone
@@ -43,12 +48,16 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
     try:
         inner = timm.create_model(
             backbone.name,
-            pretrained=False,
+            pretrained=backbone.pretrained,
             checkpoint_path=str(backbone.checkpoint or ""),
             pretrained_cfg_overlay=overlay,
             **arguments,
         )
-    except (TypeError, AssertionError, ValueError, RuntimeError, OSError) as error:
+    except OSError as error:
+        raise DataError(
+            f"the weights of {backbone.name} could not be read (no network, or no file): {error}"
+        ) from error
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise UsageError(f"timm could not build {backbone.name} with {arguments}: {error}") from error
     exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
     return attach(inner, exits, task, splits.classes if outputs > 1 else None)

@@ -40,6 +40,9 @@ class BackboneSection(_Section):
     """Which timm model."""
 
     name: str
+    """A name of timm's; ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME`` for a model that was saved for the hub."""
+    pretrained: bool = False
+    """Whether timm shall load its weights, downloading them where they are not in its cache."""
     args: dict[str, Any] = {}
     """Arguments for ``timm.create_model``."""
     preprocessing: dict[str, Any] = {}
@@ -138,7 +141,7 @@ def _backbone_faults(values: dict[str, Any]) -> Iterator[str]:
 
     section = values.get("backbone")
     name = section.get("name") if isinstance(section, dict) else None
-    if isinstance(name, str) and not timm.is_model(name):
+    if isinstance(name, str) and not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name):
         yield "backbone.name: " + unknown("timm model", name, timm.list_models())
 
 

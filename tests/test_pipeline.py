@@ -1,0 +1,73 @@
+"""From a recipe to a model."""
+
+import pytest
+import timm
+import torch
+from helpers import tiny_vit
+from safetensors.torch import save_file
+
+import offramp
+from offramp import DataError
+from offramp.data import open_splits
+from offramp.pipeline import build_model
+from offramp.recipe import check_recipe
+
+ARGS = {"img_size": 16, "patch_size": 4, "in_chans": 1, "embed_dim": 32, "depth": 4, "num_heads": 2}
+
+
+def recipe(**backbone):
+    return check_recipe({"name": "x", "data": {"source": "digits"}, "exits": [{"after": 2}], "backbone": backbone})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_splits("digits")
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(3)
+    return tiny_vit(10).eval()
+
+
+def same(model, timm_model):
+    x = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        return torch.equal(model.eval()(x)[-1], timm_model(x))
+
+
+def test_a_local_checkpoint_through_timms_own_loader(tmp_path, trained, digits):
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    model = build_model(
+        recipe(name="vit_tiny_patch16_224", args=ARGS, checkpoint=tmp_path / "weights.safetensors"), digits
+    )
+    assert same(model, trained)
+    assert model.data_config["input_size"] == (1, 16, 16)
+
+
+def test_a_checkpoint_that_is_not_there(digits):
+    with pytest.raises(DataError, match="could not be read"):
+        build_model(recipe(name="vit_tiny_patch16_224", args=ARGS, checkpoint="nowhere.safetensors"), digits)
+
+
+def test_a_model_saved_for_the_hub_from_a_local_folder(tmp_path, trained, digits):
+    timm.models.save_for_hf(trained, tmp_path / "hub", model_args=ARGS, safe_serialization=True)
+    model = build_model(recipe(name=f"local-dir:{tmp_path / 'hub'}", pretrained=True), digits)
+    assert same(model, trained)
+    offramp.save(model, tmp_path / "m")
+    assert same(offramp.load(tmp_path / "m")[0], trained)
+
+
+def test_numbers_get_one_output(digits):
+    counting = check_recipe(
+        {
+            "name": "x",
+            "data": {"source": "digits"},
+            "exits": [{"after": 2}],
+            "backbone": {"name": "vit_tiny_patch16_224", "args": ARGS},
+            "task": "counting",
+        }
+    )
+    model = build_model(counting, digits)
+    assert model.num_outputs == 1
+    assert model.classes is None
