@@ -51,7 +51,7 @@ class GraphBackbone(nn.Module):
             graph, owners = _trace(model)
             cuts = _cut_points(graph, owners, self.names)
             values = _observe(model, graph, size)
-            *steps, final = _split(graph, cuts, values)
+            *steps, final = _Splitter(graph, values).split(cuts)
             self.steps = tuple(partial(_call, step, model) for step in steps)
             self._final = partial(_call, final, model)
             last = [values[0][node] for node in cuts]
@@ -137,67 +137,78 @@ def _observe(model: nn.Module, graph: fx.Graph, size: tuple[int, int, int]) -> t
     return tuple(seen)
 
 
-def _split(graph: fx.Graph, cuts: list[fx.Node], values: tuple[dict[fx.Node, Any], ...]) -> list[Callable[..., Any]]:
-    """One function ``(model, *state) -> state`` to each cut, and one from the last cut to the output."""
-    nodes = list(graph.nodes)
-    position = {n: i for i, n in enumerate(nodes)}
-    ends = [position[c] for c in cuts]
-    output = nodes[-1]
-    crosses = {n for n in nodes if _has_batch(n, values)}
+class _Splitter:
+    """Splits a traced graph at some nodes into functions ``(model, *state) -> state``.
 
-    # from the end to the beginning: what a segment needs from before it must be part of the state before it
-    functions: list[Callable[..., Any]] = []
-    wanted: list[fx.Node] | None = None
-    for k in range(len(cuts), -1, -1):
-        start = ends[k - 1] + 1 if k else 0
-        stop = ends[k] + 1 if k < len(cuts) else len(nodes)
-        inputs = [cuts[k - 1]] if k else [nodes[0]]
-        targets = [output.args[0]] if wanted is None else wanted
-        needed = _needed(targets, start, stop, position, crosses, inputs[0], values)
-        inputs += [n for n in needed if n not in inputs]
-        functions.append(_function(nodes, targets, inputs, crosses, values, final=wanted is None))
-        wanted = inputs
-    return functions[::-1]
+    Args:
+        graph: the traced graph.
+        values: what each node gave for the two batch sizes.
+    """
+
+    def __init__(self, graph: fx.Graph, values: tuple[dict[fx.Node, Any], ...]) -> None:
+        self.nodes = list(graph.nodes)
+        self.position = {node: i for i, node in enumerate(self.nodes)}
+        self.values = values
+
+    def split(self, cuts: list[fx.Node]) -> list[Callable[..., Any]]:
+        """One function to each cut, and one from the last cut to the output.
+
+        From the end to the beginning: what a part needs from before it is the state that the part before must give.
+        """
+        functions: list[Callable[..., Any]] = []
+        targets: list[Any] = [self.nodes[-1].args[0]]
+        for cut in [*cuts[::-1], self.nodes[0]]:
+            state, function = self.part(targets, cut, final=not functions)
+            functions.append(function)
+            targets = list(state)
+        return functions[::-1]
+
+    def part(self, targets: list[Any], cut: fx.Node, final: bool) -> tuple[list[fx.Node], Callable[..., Any]]:
+        """The part of the graph from a cut to its targets, and the state that it starts from, the cut first."""
+        early = {node for node in self.nodes if self.position[node] <= self.position[cut]}
+        state: dict[fx.Node, None] = {cut: None}
+        computed: set[fx.Node] = set()
+        stack = [node for target in targets for node in _nodes_in(target)]
+        while stack:
+            node = stack.pop()
+            if node in state or node in computed:
+                continue
+            if node in early and self.has_batch(node):
+                state[node] = None
+                continue
+            computed.add(node)
+            if not (node in early and _is_size(self.values[0][node])):
+                stack += node.all_input_nodes
+        others = sorted((n for n in state if n is not cut), key=self.position.__getitem__)
+
+        part = fx.Graph()
+        made: dict[fx.Node, Any] = {node: part.placeholder(f"h{i}") for i, node in enumerate([cut, *others])}
+        # in the order of the whole graph, so that what works in place does so after those who read before it
+        for node in sorted(computed, key=self.position.__getitem__):
+            if node in early and _is_size(self.values[0][node]):
+                template = _template(self.values[0][node], self.values[1][node])
+                made[node] = part.call_function(_fill, (template, made[cut]))
+            else:
+                made[node] = part.node_copy(node, made.__getitem__)
+        results = [fx.node.map_arg(target, made.__getitem__) for target in targets]
+        part.output(results[0] if final else tuple(results))
+        return [cut, *others], _compile(part)
+
+    def has_batch(self, node: fx.Node) -> bool:
+        """Whether a node gives a tensor whose first dimension is the sample."""
+        return all(
+            isinstance(seen.get(node), Tensor) and seen[node].ndim > 0 and len(seen[node]) == n
+            for seen, n in zip(self.values, _BATCHES, strict=True)
+        )
 
 
-def _has_batch(node: fx.Node, values: tuple[dict[fx.Node, Any], ...]) -> bool:
-    """Whether a node gives a tensor whose first dimension is the sample."""
-    return all(
-        isinstance(seen.get(node), Tensor) and seen[node].ndim > 0 and len(seen[node]) == n
-        for seen, n in zip(values, _BATCHES, strict=True)
-    )
-
-
-def _is_size(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return all(_is_size(v) for v in value)
-    return isinstance(value, (int, float, bool, torch.device, torch.dtype, str, type(None)))
-
-
-def _needed(
-    targets: list[Any],
-    start: int,
-    stop: int,
-    position: dict[fx.Node, int],
-    crosses: set[fx.Node],
-    first: fx.Node,
-    values: tuple[dict[fx.Node, Any], ...],
-) -> list[fx.Node]:
-    """The tensors with a sample dimension, made before ``start``, that the targets are computed from."""
-    found: dict[fx.Node, None] = {}
-    done: set[fx.Node] = set()
-    stack = [n for t in targets for n in _nodes_in(t)]
-    while stack:
-        node = stack.pop()
-        if node in done:
-            continue
-        done.add(node)
-        if position[node] < start and node in crosses:
-            found[node] = None
-        elif not (position[node] < start and _is_size(values[0][node])):
-            stack += node.all_input_nodes
-    found.pop(first, None)
-    return sorted(found, key=position.__getitem__)
+def _compile(graph: fx.Graph) -> Callable[..., Any]:
+    """The function of a graph; its first argument is the model whose modules and parameters it uses."""
+    code = graph.python_code("self")
+    scope = dict(code.globals)
+    exec(code.src, scope)
+    function: Callable[..., Any] = scope["forward"]
+    return function
 
 
 def _nodes_in(value: Any) -> list[fx.Node]:
@@ -206,51 +217,10 @@ def _nodes_in(value: Any) -> list[fx.Node]:
     return found
 
 
-def _function(
-    nodes: list[fx.Node],
-    targets: list[Any],
-    inputs: list[fx.Node],
-    crosses: set[fx.Node],
-    values: tuple[dict[fx.Node, Any], ...],
-    final: bool,
-) -> Callable[..., Any]:
-    """Compile the part of the graph between some nodes as a function of the model and their values."""
-    part = fx.Graph()
-    made: dict[fx.Node, Any] = {}
-    for i, node in enumerate(inputs):
-        made[node] = part.placeholder(f"h{i}")
-    lead = made[inputs[0]]
-    begin = max(nodes.index(n) for n in inputs)
-
-    def make(node: fx.Node) -> Any:
-        if node not in made:
-            if nodes.index(node) < begin and _is_size(values[0][node]):
-                template = _template(values[0][node], values[1][node])
-                made[node] = part.call_function(_fill, (template, lead))
-            else:
-                for other in node.all_input_nodes:
-                    make(other)
-                made[node] = part.node_copy(node, lambda n: made[n])
-        return made[node]
-
-    # in the order of the whole graph, so that what works in place does so after those who read before it
-    order: dict[fx.Node, None] = {}
-    stack = [n for t in targets for n in _nodes_in(t)]
-    while stack:
-        node = stack.pop()
-        if node in order or node in inputs:
-            continue
-        order[node] = None
-        if not (nodes.index(node) < begin and _is_size(values[0][node])):
-            stack += node.all_input_nodes
-    for node in sorted(order, key=nodes.index):
-        make(node)
-    results = [fx.node.map_arg(t, make) for t in targets]
-    part.output(results[0] if final else tuple(results))
-    code = part.python_code("self")
-    scope = dict(code.globals)
-    exec(code.src, scope)
-    return scope["forward"]
+def _is_size(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_is_size(v) for v in value)
+    return isinstance(value, (int, float, bool, torch.device, torch.dtype, str, type(None)))
 
 
 def _template(a: Any, b: Any) -> Any:
