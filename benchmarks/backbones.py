@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
+import sys
 import time
 from typing import Any
 
@@ -102,6 +103,8 @@ def main() -> None:
     rows = []
     for kind, name in track(names.items(), "cutting", len(names)):
         rows.append({"class": kind, **check_apart(name, args.seconds, args.gigabytes)})
+        if not rows[-1]["equal"]:
+            print(f"{name}: {rows[-1]['reason']}", file=sys.stderr)
     equal = sum(row["equal"] for row in rows)
     result = {"classes": len(rows), "equal": equal, "atol": ATOL, "rows": rows}
     if args.only:

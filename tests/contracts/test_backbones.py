@@ -110,3 +110,12 @@ def test_exits_by_module_path(backbone):
     assert model.exits[0].after == 2
     with pytest.raises(offramp.UsageError, match="no module to leave after"):
         offramp.attach(backbone.model, [Exit(backbone.names[1] + "x")])
+
+
+def test_a_model_that_cannot_be_cut_says_why():
+    with pytest.raises(offramp.UsageError, match=r"a Hiera cannot be cut: 'NoneType' object has no attribute 'view'"):
+        cut(timm.create_model("hiera_tiny_224"))
+
+
+def test_stages_that_timm_names_otherwise_are_found():
+    assert cut(timm.create_model("mvitv2_tiny")).names == ("stages.0", "stages.1", "stages.2", "stages.3")

@@ -45,17 +45,17 @@ class GraphBackbone(nn.Module):
         training = [m for m in model.modules() if m.training]
         model.eval()
         try:
-            info: Any = self.model.feature_info
-            self.names = tuple(feature["module"] for feature in info)
             size = input_size(model)
             graph, owners = _trace(model)
+            features = _features(self.model.feature_info, owners)
+            self.names = tuple(name for name, _ in features)
             cuts = _cut_points(graph, owners, self.names)
             values = _observe(model, graph, size)
             *steps, final = _Splitter(graph, values).split(cuts)
             self.steps = tuple(partial(_call, step, model) for step in steps)
             self._final = partial(_call, final, model)
-            last = [values[0][node] for node in cuts]
-            self.taps, self._layouts = _taps(model, last[:-1])
+            found = [(values[0][node], info) for node, (_, info) in zip(cuts, features, strict=True)]
+            self.taps, self._layouts = _taps(model, found[:-1])
         except UsageError:
             raise
         except Exception as error:
@@ -98,16 +98,32 @@ def _trace(model: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     return graph, dict(tracer.node_to_qualname)
 
 
+def _features(infos: Any, owners: dict[fx.Node, str]) -> list[tuple[str, dict[str, Any]]]:
+    """The modules that timm names and that the graph knows, with what timm says of them.
+
+    Where timm numbers stages under another name than the module has, the stage of that number is meant; a feature
+    without a module of its own is left out.
+    """
+    paths = {".".join(owner.split(".")[:k]) for owner in owners.values() for k in range(1, owner.count(".") + 2)}
+    features = []
+    for info in infos:
+        number = info["module"].rpartition(".")[2]
+        for name in (info["module"], f"stages.{number}", f"blocks.{number}"):
+            if name in paths:
+                features.append((name, info))
+                break
+    if len(features) < 2:
+        named = ", ".join(info["module"] for info in infos)
+        raise UsageError(f"of the modules that timm's feature_info names ({named}), fewer than two are in its graph")
+    return features
+
+
 def _cut_points(graph: fx.Graph, owners: dict[fx.Node, str], names: tuple[str, ...]) -> list[fx.Node]:
     """The last node of each named module, in the order of computation."""
     nodes = list(graph.nodes)
-    cuts = []
-    for name in names:
-        inside = [n for n in nodes if owners.get(n, "") == name or owners.get(n, "").startswith(f"{name}.")]
-        if not inside:
-            raise UsageError(f"the module {name!r} of timm's feature_info does not appear in the traced model")
-        cuts.append(inside[-1])
-    if [nodes.index(c) for c in cuts] != sorted({nodes.index(c) for c in cuts}):
+    cuts = [[n for n in nodes if f"{owners.get(n, '')}.".startswith(f"{name}.")][-1] for name in names]
+    places = [nodes.index(c) for c in cuts]
+    if places != sorted(set(places)):
         raise UsageError(f"the modules of timm's feature_info do not follow each other: {', '.join(names)}")
     return cuts
 
@@ -247,9 +263,9 @@ def _fill(template: Any, lead: Tensor) -> Any:
     return tuple(_fill(t, lead) for t in template)
 
 
-def _taps(model: Any, features: list[Any]) -> tuple[list[Tap], list[str]]:
+def _taps(model: Any, features: list[tuple[Any, dict[str, Any]]]) -> tuple[list[Tap], list[str]]:
     taps, layouts = [], []
-    for after, (h, info) in enumerate(zip(features, model.feature_info, strict=False), start=1):
+    for after, (h, info) in enumerate(features, start=1):
         dim = info["num_chs"]
         if not isinstance(h, Tensor):
             raise UsageError(f"the feature {info['module']!r} is a {type(h).__name__}, not a tensor")
