@@ -150,6 +150,15 @@ def test_a_checkpoint_becomes_the_same_model(tmp_path, form, kind):
     assert converted.after[:-1] == ((4, 7, 10, 13, 16, 19, 22, 23) if form == "swin" else (4, 5, 6, 7, 8, 9, 10, 11))
 
 
+def test_preprocessing_is_that_of_the_checkpoint(tmp_path):
+    write(tmp_path / "c", "vit", build("vit"))
+    assert lgvit(tmp_path / "c")[0].data_config["crop_pct"] == 1.0
+    values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (tmp_path / "c" / "preprocessor_config.json").write_text(json.dumps(values))
+    config = lgvit(tmp_path / "c")[0].data_config
+    assert (config["mean"], config["std"], config["input_size"]) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (3, 64, 64))
+
+
 def test_the_command_writes_an_artifact(tmp_path, monkeypatch, capsys):
     model = build("vit")
     write(tmp_path / "c", "vit", model)
@@ -161,14 +170,20 @@ def test_the_command_writes_an_artifact(tmp_path, monkeypatch, capsys):
     assert torch.allclose(again(x)[3], model(x)[3], atol=1e-5)
 
 
-def test_keys_that_are_not_known_are_named(tmp_path):
+def test_keys_that_are_not_known_are_named(tmp_path, monkeypatch, capsys):
     weights = write(tmp_path / "c", "vit", build("vit"))
     weights["deit.encoder.extra.weight"] = torch.zeros(1)
+    save_file(weights, tmp_path / "c" / "model.safetensors")
+    with pytest.warns(UserWarning, match=r"left out: deit\.encoder\.extra\.weight$"):
+        lgvit(tmp_path / "c")
+    code, _, err = run_cli(monkeypatch, capsys, "convert", "lgvit", tmp_path / "c", tmp_path / "m")
+    assert code == 0
+    assert "deit.encoder.extra.weight" in err
     del weights["deit.layernorm.bias"]
     save_file(weights, tmp_path / "c" / "model.safetensors")
     with pytest.raises(ArtifactError) as caught:
         lgvit(tmp_path / "c")
-    assert str(caught.value).endswith("not known: deit.encoder.extra.weight; missing: backbone.model.norm.bias")
+    assert str(caught.value).endswith("missing: backbone.model.norm.bias; not known: deit.encoder.extra.weight")
 
 
 def test_a_configuration_is_never_evaluated(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def lgvit(path: str | Path) -> tuple[EarlyExitModel, Threshold | None]:
     heads, rest = _divide(weights)
     converted, unknown = _rename(rest, [*(_SWIN if swin else _VIT), *_BLOCK])
     try:
-        backbone = _swin(config) if swin else _vit(config, converted)
+        overlay = _preprocessing(path, config)
+        backbone = _swin(config, overlay) if swin else _vit(config, overlay, converted)
         places = _places(config, swin, len(heads))
         exits = [Exit(after, *_kind(head, i, swin)) for i, (after, head) in enumerate(zip(places, heads, strict=True))]
         names = config.get("id2label")
@@ -103,11 +105,13 @@ def lgvit(path: str | Path) -> tuple[EarlyExitModel, Threshold | None]:
         unknown += [f"highway {i}: {key}" for key in more if not key.startswith("mlp.conv2.")]
     missing, unexpected = _load(model, state)
     unknown += [key for key in unexpected if key.removeprefix("backbone.model.") not in unknown]
-    if unknown or missing:
-        said = [f"not known: {', '.join(unknown[:8])}"] * bool(unknown) + [f"missing: {', '.join(missing[:8])}"] * bool(
-            missing
-        )
+    if missing:
+        said = [
+            f"{what}: {', '.join(keys[:8])}" for what, keys in (("missing", missing), ("not known", unknown)) if keys
+        ]
         raise ArtifactError(f"the weights in {path} are not those of an LGViT model; {'; '.join(said)}")
+    if unknown:
+        warnings.warn(f"keys of {path} that are not known were left out: {', '.join(unknown)}", stacklevel=2)
     return model.eval(), _policy(config, len(exits))
 
 
@@ -170,7 +174,20 @@ def _join_qkv(weights: Weights) -> Weights:
     return joined
 
 
-def _vit(config: Mapping[str, Any], weights: Weights) -> Any:
+def _preprocessing(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's data configuration as the released code evaluates: resize to the image size, no margin cropped off.
+
+    Mean and standard deviation are those of ``preprocessor_config.json`` where the folder holds one.
+    """
+    overlay: dict[str, Any] = {"crop_pct": 1.0, "input_size": (config["num_channels"],) + (config["image_size"],) * 2}
+    file = path / "preprocessor_config.json"
+    if file.exists():
+        values = json.loads(file.read_text())
+        overlay |= {"mean": tuple(values["image_mean"]), "std": tuple(values["image_std"])}
+    return overlay
+
+
+def _vit(config: Mapping[str, Any], overlay: dict[str, Any], weights: Weights) -> Any:
     distilled = "dist_token" in weights
     name = "deit_tiny_distilled_patch16_224" if distilled else "vit_tiny_patch16_224"
     return timm.create_model(
@@ -183,10 +200,11 @@ def _vit(config: Mapping[str, Any], weights: Weights) -> Any:
         num_heads=config["num_attention_heads"],
         mlp_ratio=config["intermediate_size"] / config["hidden_size"],
         num_classes=len(config["id2label"]),
+        pretrained_cfg_overlay=overlay,
     )
 
 
-def _swin(config: Mapping[str, Any]) -> Any:
+def _swin(config: Mapping[str, Any], overlay: dict[str, Any]) -> Any:
     return timm.create_model(
         "swin_tiny_patch4_window7_224",
         img_size=config["image_size"],
@@ -198,6 +216,7 @@ def _swin(config: Mapping[str, Any]) -> Any:
         num_heads=tuple(config["num_heads"]),
         mlp_ratio=config["mlp_ratio"],
         num_classes=len(config["id2label"]),
+        pretrained_cfg_overlay=overlay,
     )
 
 
