@@ -30,6 +30,13 @@ def test_demo_and_predict(tmp_path, monkeypatch, capsys):
     assert len(json.loads(text)) == 20
 
 
+def test_a_demo_that_was_stopped_starts_again(tmp_path, monkeypatch, capsys):
+    (tmp_path / "model.run" / "checkpoint-00000001").mkdir(parents=True)
+    monkeypatch.setattr("offramp.pipeline.train_recipe", lambda *_, **__: (_ for _ in ()).throw(SystemExit(7)))
+    assert run_cli(monkeypatch, capsys, "demo", "--out", tmp_path)[0] == 7
+    assert not (tmp_path / "model.run").exists()
+
+
 def test_a_folder_that_is_not_a_demo_is_left_alone(tmp_path, monkeypatch, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     code, _, err = run_cli(monkeypatch, capsys, "demo", "--out", tmp_path)

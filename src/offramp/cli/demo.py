@@ -32,12 +32,14 @@ def command(
     from offramp.recipe import read_recipe
 
     model, images = out_folder / "model", out_folder / "images"
-    if out_folder.exists() and any(out_folder.iterdir()) and not (model / "config.json").exists():
+    run = out_folder / "model.run"  # checkpoints; all that there is of a demo that was stopped
+    ours = (model / "config.json").exists() or run.exists()
+    if out_folder.exists() and any(out_folder.iterdir()) and not ours:
         raise UsageError(f"{out_folder} exists and is not from a demo; choose another place with --out")
     with as_file(files("offramp.cli") / "digits.yaml") as file:
         recipe = read_recipe(file)
     splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
-    shutil.rmtree(out_folder / "model.run", ignore_errors=True)
+    shutil.rmtree(run, ignore_errors=True)
     err.print(
         f"{recipe.backbone.name}, {recipe.backbone.args['depth']} blocks, exits after blocks "
         f"{', '.join(str(e.after) for e in recipe.exits)}; {len(splits.train)} digits to train on, "
