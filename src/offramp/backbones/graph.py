@@ -105,13 +105,13 @@ def _features(infos: Any, owners: dict[fx.Node, str]) -> list[tuple[str, dict[st
     without a module of its own is left out.
     """
     paths = {".".join(owner.split(".")[:k]) for owner in owners.values() for k in range(1, owner.count(".") + 2)}
-    features = []
+    found: dict[str, dict[str, Any]] = {}
     for info in infos:
         number = info["module"].rpartition(".")[2]
-        for name in (info["module"], f"stages.{number}", f"blocks.{number}"):
-            if name in paths:
-                features.append((name, info))
-                break
+        known = [name for name in (info["module"], f"stages.{number}", f"blocks.{number}") if name in paths]
+        if known:
+            found.setdefault(known[0], info)
+    features = list(found.items())
     if len(features) < 2:
         named = ", ".join(info["module"] for info in infos)
         raise UsageError(f"of the modules that timm's feature_info names ({named}), fewer than two are in its graph")
