@@ -56,8 +56,6 @@ class GraphBackbone(nn.Module):
             self._final = partial(_call, final, model)
             found = [(values[0][node], info) for node, (_, info) in zip(cuts, features, strict=True)]
             self.taps, self._layouts = _taps(model, found[:-1])
-        except UsageError:
-            raise
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(f"a {kind} cannot be cut: {reason}") from error
@@ -68,11 +66,7 @@ class GraphBackbone(nn.Module):
     @classmethod
     def accepts(cls, model: Any) -> bool:
         """Whether timm says where its features are."""
-        return (
-            isinstance(model, nn.Module)
-            and bool(getattr(model, "feature_info", None))
-            and hasattr(model, "forward_head")
-        )
+        return isinstance(model, nn.Module) and bool(getattr(model, "feature_info", None))
 
     def stem(self, x: Tensor) -> State:
         """The images are the first state; all computation belongs to the steps."""
@@ -114,7 +108,7 @@ def _features(infos: Any, owners: dict[fx.Node, str]) -> list[tuple[str, dict[st
     features = list(found.items())
     if len(features) < 2:
         named = ", ".join(info["module"] for info in infos)
-        raise UsageError(f"of the modules that timm's feature_info names ({named}), fewer than two are in its graph")
+        raise ValueError(f"of the modules that timm's feature_info names ({named}), fewer than two are in its graph")
     return features
 
 
@@ -124,7 +118,7 @@ def _cut_points(graph: fx.Graph, owners: dict[fx.Node, str], names: tuple[str, .
     cuts = [[n for n in nodes if f"{owners.get(n, '')}.".startswith(f"{name}.")][-1] for name in names]
     places = [nodes.index(c) for c in cuts]
     if places != sorted(set(places)):
-        raise UsageError(f"the modules of timm's feature_info do not follow each other: {', '.join(names)}")
+        raise ValueError(f"the modules of timm's feature_info do not follow each other: {', '.join(names)}")
     return cuts
 
 
@@ -249,7 +243,7 @@ def _template(a: Any, b: Any) -> Any:
         return ("is", a)
     if a * _BATCHES[1] == b * _BATCHES[0] and a % _BATCHES[0] == 0:
         return ("batch", a // _BATCHES[0])
-    raise UsageError(f"a size in it is {a} for {_BATCHES[0]} images and {b} for {_BATCHES[1]}")
+    raise ValueError(f"a size in it is {a} for {_BATCHES[0]} images and {b} for {_BATCHES[1]}")
 
 
 def _fill(template: Any, lead: Tensor) -> Any:
@@ -268,7 +262,7 @@ def _taps(model: Any, features: list[tuple[Any, dict[str, Any]]]) -> tuple[list[
     for after, (h, info) in enumerate(features, start=1):
         dim = info["num_chs"]
         if not isinstance(h, Tensor):
-            raise UsageError(f"the feature {info['module']!r} is a {type(h).__name__}, not a tensor")
+            raise ValueError(f"the feature {info['module']!r} is a {type(h).__name__}, not a tensor")
         if h.ndim == 4:
             last = h.shape[1] != dim or getattr(model, "output_fmt", None) == "NHWC"
             layouts.append("channels last" if last else "channels first")
@@ -281,7 +275,7 @@ def _taps(model: Any, features: list[tuple[Any, dict[str, Any]]]) -> tuple[list[
             pooled = getattr(model, "global_pool", "") == "token" and prefix > 0
             taps.append(Tap(after, h.shape[2], grid, prefix, int(pooled)))
         else:
-            raise UsageError(f"the feature {info['module']!r} has the shape {tuple(h.shape)}")
+            raise ValueError(f"the feature {info['module']!r} has the shape {tuple(h.shape)}")
     return taps, layouts
 
 
