@@ -93,8 +93,8 @@ def check_apart(name: str, seconds: float, gigabytes: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="these models instead of the smallest of each class")
-    parser.add_argument("--seconds", type=float, default=120, help="the most that one model may take")
-    parser.add_argument("--gigabytes", type=float, default=14, help="the most memory that one model may take")
+    parser.add_argument("--seconds", type=float, default=240, help="the most that one model may take")
+    parser.add_argument("--gigabytes", type=float, default=21, help="the most memory that one model may take")
     args = parser.parse_args()
     if args.only:
         names = {name: name for name in args.only}
