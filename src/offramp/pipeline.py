@@ -11,6 +11,7 @@ import timm
 import torch
 from accelerate import PartialState
 
+from offramp._device import device_named
 from offramp._files import write_json
 from offramp._progress import track
 from offramp.artifact import Artifact, save
@@ -73,7 +74,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         UsageError: ``OUT.run`` holds a run of another recipe.
         DataError: the data is not there, or the disk is full.
     """
-    processes = PartialState(cpu=device == "cpu")
+    processes = PartialState(cpu=device_named(device).type == "cpu")
     with processes.main_process_first():
         splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
     torch.manual_seed(recipe.seed)

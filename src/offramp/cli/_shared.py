@@ -55,17 +55,14 @@ def ready(model: Path, device: str, threads: int) -> Artifact:
     """The artifact at a path, on a device, with threads set. Raises ``UsageError`` for a GPU where there is none."""
     import torch
 
+    from offramp._device import device_named
     from offramp.artifact import load_artifact
-    from offramp.errors import UsageError
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device is {device!r}; it is auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("a GPU was asked for, and torch finds none here")
+    place = device_named(device)
     if threads:
         torch.set_num_threads(threads)
     artifact = load_artifact(model)
-    artifact.model.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    artifact.model.to(place)
     return artifact
 
 

@@ -17,6 +17,7 @@ from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from offramp._device import device_named
 from offramp._progress import progress_bar
 from offramp.data import ImageDataset, Samples, loader
 from offramp.data.images import TrainingStream
@@ -165,14 +166,10 @@ def _objective(name_or_object: str | Objective) -> Objective:
 
 
 def _accelerator(device: str) -> Accelerator:
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device is {device!r}; it is auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("a GPU was asked for, and torch finds none here")
     # split_batches: batch_size is that of the step, whatever the number of processes. Autocast is torch's own, below:
     # accelerate fixes its precision once for the whole process.
     return Accelerator(
-        cpu=device == "cpu",
+        cpu=device_named(device).type == "cpu",
         mixed_precision="no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,
