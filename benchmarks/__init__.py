@@ -9,12 +9,13 @@ from typing import Any
 
 from offramp.versions import host, versions
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 
 
 def publish(name: str, result: dict[str, Any]) -> None:
     """Print a result, stamped with machine, versions and commit, and write it to ``results/NAME.json``."""
-    stamped = {"benchmark": name, **result, "host": host(), "versions": versions(), "commit": _commit()}
+    stamped = {"benchmark": name, **result, "host": host(), "versions": versions(), "commit": COMMIT}
     text = json.dumps(stamped, indent=1)
     print(text)
     RESULTS.mkdir(exist_ok=True)
@@ -22,9 +23,12 @@ def publish(name: str, result: dict[str, Any]) -> None:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
     except OSError:
         return None
     return found.stdout.strip() or None
+
+
+COMMIT = _commit()
+"""The code that runs: read at the start, since a long benchmark may see later commits."""

@@ -2,7 +2,7 @@
 
 from offramp.engine.anytime import anytime
 from offramp.engine.loop import Runtime, run_policy
-from offramp.engine.measure import Measurement, layers_speedup, macs_speedup, measure
+from offramp.engine.measure import Measurement, macs_speedup, measure
 from offramp.engine.run import run
 from offramp.engine.tabulate import tabulate
 from offramp.engine.torch import TorchRuntime
@@ -12,7 +12,6 @@ __all__ = [
     "Runtime",
     "TorchRuntime",
     "anytime",
-    "layers_speedup",
     "macs_speedup",
     "measure",
     "run",

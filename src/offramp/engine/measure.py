@@ -86,9 +86,3 @@ def macs_speedup(costs: CostTable, heads: tuple[int, ...], trace: Trace) -> floa
     """MACs of the static backbone ÷ mean MACs of the dynamic model, the heads that ran included."""
     to_exit = torch.tensor(costs.to_exit(heads), dtype=torch.float64)
     return costs.macs.static / float(to_exit[trace.exit.cpu()].mean())
-
-
-def layers_speedup(after: Sequence[int], trace: Trace) -> float:
-    """Depth ÷ mean exit depth, what LGViT reports (2308.00255); heads and stem are not counted."""
-    blocks = torch.tensor(after, dtype=torch.float64)
-    return float(blocks[-1] / blocks[trace.exit.cpu()].mean())

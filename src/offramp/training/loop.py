@@ -25,11 +25,9 @@ from offramp.engine import tabulate
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.registry import OBJECTIVES
-from offramp.tasks import Task
 from offramp.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from offramp.training.log import Log
 from offramp.training.objective import Objective
-from offramp.types import ExitTable
 
 _LOG_EVERY = 20
 
@@ -144,11 +142,6 @@ def train(
     model.eval()
 
 
-def exit_metrics(table: ExitTable, task: Task) -> list[float]:
-    """The task's metric at each exit of a table, the final exit last."""
-    return [float(task.quality(output, table.targets).double().mean()) for output in table.outputs]
-
-
 class _Step(nn.Module):
     """Model and objective as one module, so that a parallel wrapper sees the whole forward pass."""
 
@@ -178,7 +171,8 @@ def _accelerator(device: str) -> Accelerator:
 
 def _validate(model: EarlyExitModel, validation: Samples, batch_size: int) -> dict[str, Any]:
     table = tabulate(model, loader(validation, model.data_config, batch_size))
-    return {model.task.metric: exit_metrics(table, model.task)}
+    quality = [model.task.quality(output, table.targets).double() for output in table.outputs]
+    return {model.task.metric: [float(q.mean()) for q in quality]}
 
 
 def _seed_step(seed: int, step: int, process: int) -> None:
