@@ -28,7 +28,7 @@ def test_outputs_in_order_final_last():
         ([Exit(0)], "exit after block 0"),
         ([Exit(4)], "exits stand after blocks 1 to 3"),
         ([Exit(9)], "exit after block 9"),
-        ([Exit(2), Exit(2, "mlp")], "two exits after block 2"),
+        ([Exit(2), Exit(2)], "two exits after block 2"),
         ([Exit(2, "lineer")], "did you mean 'linear'"),
         ([Exit(2, "linear", {"width": 3})], "head 'linear' after block 2 could not be built"),
     ],

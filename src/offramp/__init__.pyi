@@ -15,6 +15,8 @@ from .model import attach as attach
 from .policies import Policy as Policy
 from .policies import calibrate as calibrate
 from .policies import replay as replay
+from .training import Curriculum as Curriculum
+from .training import Teacher as Teacher
 from .training import train as train
 from .types import CostTable as CostTable
 from .types import Evidence as Evidence

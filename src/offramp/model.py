@@ -122,6 +122,7 @@ def attach(
     Args:
         model: what ``timm.create_model`` returned.
         exits: where to put which head, by block number or module path; any order, the model keeps them by depth.
+            Several heads after one block are for comparing them; a policy uses the ones that it needs.
         task: a name from ``offramp list tasks``, or a ``Task``.
         classes: the name of each class.
 
@@ -137,12 +138,12 @@ def attach(
                 f"exit after block {after}: this backbone has {depth} blocks, and exits stand after blocks 1 to "
                 f"{depth - 1} (after block {depth} its own classifier is the final exit)"
             )
-    for (after, _), (other, _) in pairwise(places):
-        if after == other:
-            raise UsageError(f"two exits after block {after}: one block has one exit")
+    placed = [replace(exits[i], after=after) for after, i in places]
+    for first, second in pairwise(placed):
+        if first == second:
+            raise UsageError(f"two exits after block {first.after} with the same head")
     if classes is not None and len(classes) != model.num_classes:
         raise UsageError(f"{len(classes)} class names for a model with {model.num_classes} outputs")
-    placed = [replace(exits[i], after=after) for after, i in places]
     device = next(model.parameters()).device
     heads = [build_head(e, backbone.taps[int(e.after) - 1], model.num_classes).to(device) for e in placed]
     return EarlyExitModel(backbone, placed, heads, get_task(task), _data_config(model), classes)

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from offramp._device import device_named
 from offramp._files import write_json
 from offramp._progress import track
-from offramp.artifact import Artifact, save
+from offramp.artifact import Artifact, load_artifact, save
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
 from offramp.engine import tabulate
@@ -22,11 +22,11 @@ from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
 from offramp.policies import Policy, calibrate
-from offramp.recipe import Recipe
+from offramp.recipe import BackboneSection, Recipe, TeacherSection
 from offramp.registry import OBJECTIVES, unknown
 from offramp.report import evaluate_table
 from offramp.tasks import get_task
-from offramp.training import train
+from offramp.training import Curriculum, Teacher, train
 from offramp.types import Exit, ExitTable
 from offramp.versions import host, versions
 
@@ -38,16 +38,20 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         UsageError: its parts do not fit together.
         DataError: weights that are not there.
     """
-    task = get_task(recipe.task)
     outputs = len(splits.classes) if recipe.task == "classification" and splits.classes else 1
-    backbone = recipe.backbone
+    inner = _timm_model(recipe.backbone, outputs)
+    exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
+    return attach(inner, exits, get_task(recipe.task), splits.classes if outputs > 1 else None)
+
+
+def _timm_model(backbone: BackboneSection, outputs: int) -> Any:
     arguments = {"num_classes": outputs, **backbone.args}
     overlay = dict(backbone.preprocessing)
     if (size := arguments.get("img_size")) is not None:
         height, width = (size, size) if isinstance(size, int) else size
         overlay.setdefault("input_size", (arguments.get("in_chans", 3), height, width))
     try:
-        inner = timm.create_model(
+        return timm.create_model(
             backbone.name,
             pretrained=backbone.pretrained,
             checkpoint_path=str(backbone.checkpoint or ""),
@@ -60,8 +64,16 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         ) from error
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise UsageError(f"timm could not build {backbone.name} with {arguments}: {error}") from error
-    exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
-    return attach(inner, exits, task, splits.classes if outputs > 1 else None)
+
+
+def _teacher(section: TeacherSection, model: EarlyExitModel) -> Teacher:
+    if section.artifact is not None:
+        other = load_artifact(section.artifact).model
+        network, data_config, classes = other.backbone.model, other.data_config, other.classes
+        if classes is not None and model.classes is not None and classes != model.classes:
+            raise UsageError(f"the teacher knows {', '.join(classes)}; the model learns {', '.join(model.classes)}")
+        return Teacher(network, section.weight, section.temperature, data_config)
+    return Teacher(_timm_model(section, model.num_outputs), section.weight, section.temperature)
 
 
 def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool = False) -> Artifact | None:
@@ -95,6 +107,8 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         folder=folder,
         validation=splits.validation,
         seed=recipe.seed,
+        teacher=None if recipe.teacher is None else _teacher(recipe.teacher, model),
+        curriculum=None if recipe.curriculum is None else Curriculum(**recipe.curriculum.model_dump()),
         device=device,
         progress=progress,
         **recipe.training.model_dump(),

@@ -66,6 +66,31 @@ class ObjectiveSection(_Section):
     options: dict[str, Any] = {}
 
 
+class TeacherSection(BackboneSection):
+    """Another network to learn from: a timm model, or the final exit of a saved Offramp model."""
+
+    name: str = ""
+    artifact: Path | None = None
+    """The folder of a saved model, in place of a name."""
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How much of the targets are its answers."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _one(self) -> TeacherSection:
+        if bool(self.name) == (self.artifact is not None):
+            raise ValueError("give exactly one of name and artifact")
+        return self
+
+
+class CurriculumSection(_Section):
+    """Easy samples first; see ``offramp.Curriculum``."""
+
+    start: Annotated[float, Field(gt=0, le=1)] = 0.3
+    over: Annotated[float, Field(gt=0, le=1)] = 0.5
+    hardest_first: bool = False
+
+
 class TrainingSection(_Section):
     """The loop's own settings; see ``offramp.train``."""
 
@@ -77,6 +102,10 @@ class TrainingSection(_Section):
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     precision: Annotated[str, Field(pattern="^(bf16|fp32)$")] = "bf16"
     augment: dict[str, Any] | None = None
+    mixing: dict[str, Any] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    optimizer: str = "adamw"
     workers: Annotated[int, Field(ge=0)] = 0
 
 
@@ -100,10 +129,12 @@ class Recipe(_Section):
     seed: int = 0
     data: DataSection
     backbone: BackboneSection
-    exits: list[ExitSection]
+    exits: list[ExitSection] = []
     task: Annotated[str, _named(TASKS)] = "classification"
     objective: ObjectiveSection = ObjectiveSection()
     training: TrainingSection = TrainingSection()
+    teacher: TeacherSection | None = None
+    curriculum: CurriculumSection | None = None
     goal: GoalSection = GoalSection(max_drop=0.005)
 
 
@@ -139,10 +170,11 @@ def check_recipe(values: dict[str, Any], where: str = "the recipe") -> Recipe:
 def _backbone_faults(values: dict[str, Any]) -> Iterator[str]:
     import timm
 
-    section = values.get("backbone")
-    name = section.get("name") if isinstance(section, dict) else None
-    if isinstance(name, str) and not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name):
-        yield "backbone.name: " + unknown("timm model", name, timm.list_models())
+    for key in ("backbone", "teacher"):
+        section = values.get(key)
+        name = section.get("name") if isinstance(section, dict) else None
+        if isinstance(name, str) and not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name):
+            yield f"{key}.name: " + unknown("timm model", name, timm.list_models())
 
 
 def _sentence(fault: Any) -> str:

@@ -133,10 +133,52 @@ OBJECTIVES = Table(
             "backbone and exits together, on a weighted sum of their losses",
             "1709.01686, 2106.15183",
         ),
+        "gradient-equilibrium": Entry(
+            "offramp.training.equilibrium:GradientEquilibrium",
+            "joint, with each block's gradient the mean over the exits behind it",
+            "1908.06294",
+        ),
+        "self-distillation": Entry(
+            "offramp.training.self_distillation:SelfDistillation",
+            "joint, with the final exit teaching the others",
+            "1905.08094",
+        ),
+        "alternating": Entry(
+            "offramp.training.alternating:Alternating",
+            "the final exit alone and all exits together, step by step in turn",
+            "BERxiT, EACL 2021",
+        ),
+        "alternating-weighted": Entry(
+            "offramp.training.alternating:AlternatingWeighted",
+            "the same, exits weighted by depth: LGViT's first stage",
+            "2308.00255",
+        ),
+        "backbone": Entry("offramp.training.backbone:Backbone", "the final exit alone; heads do not run", "baseline"),
         "frozen": Entry(
             "offramp.training.frozen:Frozen",
             "heads only, each on its own loss; the backbone does not change by one bit",
             "2106.15183, 2105.09121",
+        ),
+        "layerwise": Entry(
+            "offramp.training.layerwise:Layerwise",
+            "exit by exit from the first to the last, all before it frozen",
+            "2106.15183",
+        ),
+        "mixed": Entry("offramp.training.mixed:Mixed", "the backbone first, then everything", "2407.14320"),
+        "lgvit": Entry(
+            "offramp.training.lgvit:LGViT",
+            "two stages: alternating-weighted, then distillation into the heads",
+            "2308.00255",
+        ),
+        "head-distillation": Entry(
+            "offramp.training.lgvit:HeadDistillation",
+            "heads only, taught by the frozen backbone and by each other: LGViT's second stage",
+            "2308.00255",
+        ),
+        "copycat": Entry(
+            "offramp.training.copycat:Copycat",
+            "heads only, first on unlabelled images that the backbone labels, then on true labels",
+            "2105.09121, 1806.05476",
         ),
     },
 )

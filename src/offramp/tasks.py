@@ -24,7 +24,16 @@ class Task(Protocol):
     """The kinds of score that this task knows, the usual one first."""
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What training makes small: output ``(B, num_outputs)``, target ``(B,)``, to a scalar."""
+        """What training makes small: output ``(B, num_outputs)``, target ``(B,)`` or soft, to a scalar."""
+
+    def soft(self, target: Tensor, num_outputs: int, smoothing: float = 0.0) -> Tensor:
+        """Targets ``(B,)`` as numbers that can be averaged over samples; what is soft already stays."""
+
+    def taught(self, target: Tensor, answer: Tensor, weight: float, temperature: float) -> Tensor:
+        """Soft targets, ``weight`` of them from a teacher's output ``(B, num_outputs)``."""
+
+    def distillation(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """How far an output is from a teacher's, both ``(B, num_outputs)``, to a scalar."""
 
     def score(self, kind: str, output: Tensor, previous: Tensor | None) -> Tensor:
         """How sure ``output`` is, ``(B,)`` within 0 and 1; ``previous`` is the output of the exit that ran before."""
@@ -49,8 +58,24 @@ class Classification:
     scores: tuple[str, ...] = ("confidence",)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, mean over the batch."""
-        return functional.cross_entropy(output.float(), target.long())
+        """Cross-entropy, mean over the batch; a target is a class index, or a probability for each class."""
+        return functional.cross_entropy(output.float(), target if target.is_floating_point() else target.long())
+
+    def soft(self, target: Tensor, num_outputs: int, smoothing: float = 0.0) -> Tensor:
+        """Probabilities ``(B, num_outputs)``, ``smoothing`` of each spread evenly over all classes."""
+        if not target.is_floating_point():
+            target = functional.one_hot(target.long(), num_outputs).float()
+        return target * (1 - smoothing) + smoothing / num_outputs
+
+    def taught(self, target: Tensor, answer: Tensor, weight: float, temperature: float) -> Tensor:
+        """Probabilities: those of the target and the teacher's softmax at ``temperature``."""
+        own = self.soft(target, answer.shape[1])
+        return own.lerp((answer.float() / temperature).softmax(1), weight)
+
+    def distillation(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """temperature² · KL(teacher ‖ output) of the softmax at ``temperature``, mean over the batch (1503.02531)."""
+        own, given = ((logits.float() / temperature).log_softmax(1) for logits in (output, teacher))
+        return temperature**2 * functional.kl_div(own, given, reduction="batchmean", log_target=True)
 
     def score(self, kind: str, output: Tensor, previous: Tensor | None) -> Tensor:
         """The largest probability. Raises ``UsageError`` for an unknown kind."""
@@ -83,6 +108,20 @@ class Counting:
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Absolute error, mean over the batch."""
         return functional.l1_loss(output[:, 0].float(), target.float())
+
+    def soft(self, target: Tensor, num_outputs: int, smoothing: float = 0.0) -> Tensor:
+        """The numbers. Raises ``UsageError`` for smoothing, which is about classes."""
+        if smoothing:
+            raise UsageError("label smoothing is for classes, and this task counts")
+        return target.float()
+
+    def taught(self, target: Tensor, answer: Tensor, weight: float, temperature: float) -> Tensor:
+        """Numbers between the target and the teacher's answer; a number has no temperature."""
+        return self.soft(target, 1).lerp(answer[:, 0].float(), weight)
+
+    def distillation(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The absolute difference, mean over the batch; a number has no temperature."""
+        return functional.l1_loss(output[:, 0].float(), teacher[:, 0].float())
 
     def score(self, kind: str, output: Tensor, previous: Tensor | None) -> Tensor:
         """Agreement with the exit before. Raises ``UsageError`` for an unknown kind."""

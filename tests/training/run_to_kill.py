@@ -9,11 +9,11 @@ from helpers import squares, tiny_model
 from safetensors.torch import save_file
 
 import offramp
-from offramp.training import loop
+from offramp.training import stage
 from offramp.training.checkpoint import checkpoints
 
 torch.set_num_threads(1)
-loop._LOG_EVERY = 1
+stage._LOG_EVERY = 1
 folder = Path(sys.argv[1])
 started = int(checkpoints(folder)[-1].name.split("-")[1]) if checkpoints(folder) else 0
 model = tiny_model(proj_drop_rate=0.1, drop_path_rate=0.1)

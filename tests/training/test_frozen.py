@@ -39,12 +39,13 @@ def test_the_final_exit_is_bit_identical_with_batchnorm_and_dropout(tmp_path):
 
 
 def test_each_head_trains_as_if_it_were_alone():
+    from offramp.training import Batch
     from offramp.training.frozen import Frozen
 
     both = tiny_model(after=(1, 3))
-    batch = images(8), torch.arange(8) % 5
+    batch = Batch(images(8), torch.arange(8) % 5)
     Frozen()(both, batch)["loss"].backward()
-    alone = both.task.loss(both(batch[0])[1], batch[1])
+    alone = both.task.loss(both(batch.images)[1], batch.targets)
     expected = torch.autograd.grad(alone, list(both.heads[1].parameters()))
     assert all(torch.allclose(p.grad, g) for p, g in zip(both.heads[1].parameters(), expected, strict=True))
 

@@ -57,8 +57,7 @@ def _walk(model: EarlyExitModel, x: torch.Tensor, measure: Any) -> Parts:
     for i, block in enumerate(model.backbone.steps, start=1):
         cost, h = measure(block, h)
         steps.append(cost)
-        if i in model.after[:-1]:
-            heads.append(measure(model.head, model.after.index(i), h)[0])
+        heads += [measure(model.head, k, h)[0] for k, after in enumerate(model.after[:-1]) if after == i]
     return Parts(stem, tuple(steps), tuple(heads), measure(model.final, h)[0])
 
 

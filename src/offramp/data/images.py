@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
 
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, Any]:
         epoch, i = index if isinstance(index, tuple) else (0, index)
-        target = self.samples.targets[i].item()
+        target = self.samples.targets[i]
+        target = target.item() if target.ndim == 0 else target
         image = self.samples.read(i)
         if image.mode != self.mode:
             image = image.convert(self.mode)
@@ -70,10 +71,20 @@ class TrainingStream(Sampler[tuple[int, int]]):
         epochs: how many.
         seed: of the order.
         start: the step to start at.
+        pool: the indices that an epoch may draw from, each about equally often; all if not given.
     """
 
-    def __init__(self, size: int, batch_size: int, epochs: int, seed: int, start: int = 0) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        start: int = 0,
+        pool: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
         self.size, self.batch_size, self.epochs, self.seed, self.start = size, batch_size, epochs, seed, start
+        self.pool = pool
         self.per_epoch = size // batch_size
 
     def __len__(self) -> int:
@@ -81,10 +92,18 @@ class TrainingStream(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         for epoch in range(self.start // self.per_epoch, self.epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+            order = self._order(epoch)
             first = self.start % self.per_epoch if epoch == self.start // self.per_epoch else 0
             for i in order[first * self.batch_size : self.per_epoch * self.batch_size]:
                 yield epoch, int(i)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.pool is None:
+            return generator.permutation(self.size)
+        allowed = self.pool(epoch)
+        rounds = -(-self.size // len(allowed))
+        return np.concatenate([generator.permutation(allowed) for _ in range(rounds)])[: self.size]
 
 
 def loader(samples: Samples, data_config: Mapping[str, Any], batch_size: int = 64, workers: int = 0) -> DataLoader[Any]:

@@ -1,10 +1,13 @@
 """Training: objectives say what is learned, one loop learns it.
 
-An objective is ``objective(model, batch) -> {"loss": …}`` and says which modules it trains; the loop knows nothing
-else of it. A new objective is one file here and one line in ``offramp.registry.OBJECTIVES``.
+An objective is ``objective(model, batch) -> {"loss": …}`` and says which parameters it trains; a plan strings several
+together. The loop knows nothing else of them. A new one is one file here and one line in
+``offramp.registry.OBJECTIVES``.
 """
 
+from offramp.training.curriculum import Curriculum
 from offramp.training.loop import train
-from offramp.training.objective import Objective
+from offramp.training.objective import Batch, Objective, Plan, Stage
+from offramp.training.teacher import Teacher
 
-__all__ = ["Objective", "train"]
+__all__ = ["Batch", "Curriculum", "Objective", "Plan", "Stage", "Teacher", "train"]

@@ -1,4 +1,4 @@
-"""Checkpoints: a run is a function of weights, optimiser and step, and these three are all that is kept."""
+"""Checkpoints: a run is a function of weights, their average, optimiser and step; nothing else is kept."""
 
 from __future__ import annotations
 
@@ -17,27 +17,35 @@ from offramp.errors import ArtifactError
 _KEEP = 2
 
 
-def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write ``folder/checkpoint-STEP`` in one step and delete all but the last two. Raises ``DataError``: disk full."""
-    weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
+def save_checkpoint(
+    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, kept: nn.Module
+) -> None:
+    """Write ``folder/checkpoint-STEP`` in one step and delete all but the last two. Raises ``DataError``: disk full.
+
+    ``kept`` is the model, or the moving average of its weights.
+    """
     moments = {
         f"{i}.{name}": torch.as_tensor(value).detach().contiguous().cpu()
         for i, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
     with atomic_folder(folder / f"checkpoint-{step:08d}") as new:
-        save_file(weights, new / "model.safetensors")
+        save_file(_weights(model), new / "model.safetensors")
+        if kept is not model:
+            save_file(_weights(kept), new / "average.safetensors")
         save_file(moments, new / "optimizer.safetensors")
         write_json(new / "step.json", {"step": step})
     for old in checkpoints(folder)[:-_KEEP]:
         shutil.rmtree(old)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put weights and optimiser state back and return the step. Raises ``ArtifactError`` where they do not fit."""
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, kept: nn.Module) -> int:
+    """Put weights, their average and the optimiser's state back; the step. Raises ``ArtifactError``: no fit."""
     try:
         step = int(json.loads((path / "step.json").read_text())["step"])
         model.load_state_dict(load_file(path / "model.safetensors"))
+        if kept is not model:
+            kept.load_state_dict(load_file(path / "average.safetensors"))
         state: dict[int, dict[str, Any]] = {}
         for key, value in load_file(path / "optimizer.safetensors").items():
             i, _, name = key.partition(".")
@@ -46,6 +54,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     except Exception as error:
         raise ArtifactError(f"{path} does not fit this model: {str(error).splitlines()[0]}") from error
     return step
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
 
 
 def checkpoints(folder: Path) -> list[Path]:

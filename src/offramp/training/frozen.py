@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
+from offramp.training.objective import Batch
 
 
 class Frozen:
@@ -17,20 +18,19 @@ class Frozen:
     Heads share no parameter and the backbone gives no gradient, so the plain sum trains each as if it were alone.
     """
 
-    def trained(self, model: EarlyExitModel) -> Iterable[nn.Module]:
+    def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
         """The heads. Raises ``UsageError`` where there are none."""
         if len(model.heads) == 0:
             raise UsageError("frozen training trains heads only, and this model has no early exits")
-        return model.heads
+        return model.heads.parameters()
 
-    def __call__(self, model: EarlyExitModel, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum of the heads' losses; the last segment and the final exit do not run."""
-        x, target = batch
-        loss = x.new_zeros(())
+        loss = batch.images.new_zeros(())
         with torch.no_grad():
-            h = model.stem(x)
+            h = model.stem(batch.images)
         for k in range(len(model.exits)):
             with torch.no_grad():
                 h = model.step(k, h)
-            loss = loss + model.task.loss(model.head(k, h), target)
+            loss = loss + model.task.loss(model.head(k, h), batch.targets)
         return {"loss": loss}

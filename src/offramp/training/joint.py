@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from offramp.model import EarlyExitModel
 from offramp.registry import WEIGHTINGS
-from offramp.training.weightings import Weighting
+from offramp.training.objective import Batch
+from offramp.training.weightings import Weighting, weighted
 
 
 class Joint:
@@ -22,13 +23,11 @@ class Joint:
     def __init__(self, weights: str | Weighting = "uniform") -> None:
         self.weighting: Weighting = WEIGHTINGS.resolve(weights)
 
-    def trained(self, model: EarlyExitModel) -> Iterable[nn.Module]:
+    def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
         """Everything."""
-        return (model,)
+        return model.parameters()
 
-    def __call__(self, model: EarlyExitModel, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The weighted sum."""
-        x, target = batch
-        losses = [model.task.loss(output, target) for output in model(x)]
-        weights = self.weighting(model.after)
-        return {"loss": sum((w * loss for w, loss in zip(weights, losses, strict=True)), start=losses[0].new_zeros(()))}
+        losses = [model.task.loss(output, batch.targets) for output in model(batch.images)]
+        return {"loss": weighted(losses, self.weighting(model.after))}

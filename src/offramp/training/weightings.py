@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 Weighting = Callable[[Sequence[int]], list[float]]
 """From the block that each exit reads, the final exit (the depth) last, to a weight for each."""
 
@@ -25,3 +27,8 @@ def final_doubled(after: Sequence[int]) -> list[float]:
 
 def _normalised(weights: list[float]) -> list[float]:
     return [w / sum(weights) for w in weights]
+
+
+def weighted(losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted sum of the losses of all exits."""
+    return sum((w * loss for w, loss in zip(weights, losses, strict=True)), start=losses[0].new_zeros(()))
