@@ -39,12 +39,13 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         DataError: weights that are not there.
     """
     outputs = len(splits.classes) if recipe.task == "classification" and splits.classes else 1
-    inner = _timm_model(recipe.backbone, outputs)
+    inner = timm_model(recipe.backbone, outputs)
     exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
     return attach(inner, exits, get_task(recipe.task), splits.classes if outputs > 1 else None)
 
 
-def _timm_model(backbone: BackboneSection, outputs: int) -> Any:
+def timm_model(backbone: BackboneSection, outputs: int) -> Any:
+    """The timm model of a recipe's section. Raises ``UsageError``: arguments that do not fit; ``DataError``: weights."""
     arguments = {"num_classes": outputs, **backbone.args}
     overlay = dict(backbone.preprocessing)
     if (size := arguments.get("img_size")) is not None:
@@ -73,7 +74,7 @@ def _teacher(section: TeacherSection, model: EarlyExitModel) -> Teacher:
         if classes is not None and model.classes is not None and classes != model.classes:
             raise UsageError(f"the teacher knows {', '.join(classes)}; the model learns {', '.join(model.classes)}")
         return Teacher(network, section.weight, section.temperature, data_config)
-    return Teacher(_timm_model(section, model.num_outputs), section.weight, section.temperature)
+    return Teacher(timm_model(section, model.num_outputs), section.weight, section.temperature)
 
 
 def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool = False) -> Artifact | None:

@@ -15,7 +15,9 @@ EXITS = [Exit(1, "lph"), Exit(2, "lph", {"depthwise": False}), Exit(2), Exit(3, 
 
 def build():
     torch.manual_seed(0)
-    return offramp.attach(tiny_vit(4, class_token=False, global_pool="avg", drop_rate=0.1, drop_path_rate=0.1), EXITS).eval()
+    return offramp.attach(
+        tiny_vit(4, class_token=False, global_pool="avg", drop_rate=0.1, drop_path_rate=0.1), EXITS
+    ).eval()
 
 
 def loss_of(objective, model, samples):

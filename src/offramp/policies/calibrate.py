@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,13 +77,18 @@ def calibrate(
     static_quality, static_cost = float(quality[-1].mean()), costs.parts(unit).static
 
     def best(heads: tuple[int, ...]) -> _Choice | None:
-        allowed = [
-            c
-            for c in _sweep(heads, table, costs.to_exit(heads, unit), quality, meaning, kind)
-            if (static_quality - c.quality <= max_drop + 1e-12 if max_drop is not None else True)
-            and (static_cost / c.cost >= target_speedup if target_speedup is not None else True)
-        ]
-        return max(allowed, key=rank, default=None)
+        sweep = _sweep(heads, table, costs.to_exit(heads, unit), quality, meaning, kind)
+        if max_drop is not None:
+            allowed = static_quality - sweep.quality <= max_drop + 1e-12
+            first, second = -sweep.cost, sweep.quality
+        else:
+            allowed = static_cost / sweep.cost >= (target_speedup or 1.0)
+            first, second = sweep.quality, -sweep.cost
+        rows = allowed.nonzero()[:, 0]
+        if len(rows) == 0:
+            return None
+        rows = rows[first[rows] == first[rows].max()]
+        return sweep.choice(int(rows[second[rows].argmax()]))
 
     def rank(c: _Choice) -> tuple[float, float]:
         return (-c.cost, c.quality) if max_drop is not None else (c.quality, -c.cost)
@@ -116,6 +120,26 @@ def calibrate(
     )
 
 
+@dataclass(frozen=True)
+class _Sweep:
+    """One shared threshold over its whole range, from everybody leaves at once to nobody leaves early."""
+
+    heads: tuple[int, ...]
+    thresholds: Tensor
+    quality: Tensor
+    cost: Tensor
+    shares: Tensor
+
+    def choice(self, row: int) -> _Choice:
+        return _Choice(
+            self.heads,
+            float(self.thresholds[row]),
+            float(self.quality[row]),
+            float(self.cost[row]),
+            tuple(self.shares[row].tolist()),
+        )
+
+
 def _sweep(
     heads: tuple[int, ...],
     table: ExitTable,
@@ -123,41 +147,43 @@ def _sweep(
     quality: Tensor,
     meaning: Task,
     kind: str,
-) -> Iterator[_Choice]:
-    """One shared threshold over its whole range, from nobody leaves early to everybody leaves at once."""
+) -> _Sweep:
+    """All thresholds at once: a sample leaves at an exit for thresholds between two running maxima of its scores."""
     final = len(table.outputs) - 1
-    used = (*heads, final)
-    costs = torch.tensor([cost_to_exit[k] for k in used], dtype=torch.float64)
-    if not heads:
-        yield _Choice((), 1.0, float(quality[final].mean()), float(costs[-1]), (0.0,) * final + (1.0,))
-        return
     previous, columns = None, []
     for k in heads:
-        columns.append(meaning.score(kind, table.outputs[k], previous))
+        columns.append(meaning.score(kind, table.outputs[k], previous).double())
         previous = table.outputs[k]
-    scores = torch.stack(columns)
-    here = quality[list(used)]
-    for threshold in _midpoints(scores):
-        sure = torch.cat([scores >= threshold, torch.ones(1, scores.shape[1], dtype=torch.bool)])
-        first = sure.to(torch.uint8).argmax(0)
-        counts = torch.bincount(first, minlength=len(used)).double() / len(first)
-        shares = dict(zip(used, counts.tolist(), strict=True))
-        yield _Choice(
-            heads,
-            threshold,
-            float(here.gather(0, first[None]).mean()),
-            float(counts @ costs),
-            tuple(shares.get(k, 0.0) for k in range(final + 1)),
-        )
+    thresholds = _midpoints(torch.stack(columns)) if heads else torch.ones(1, dtype=torch.float64)
+    size, samples = len(thresholds), len(table)
+    reached = torch.zeros(samples, dtype=torch.long)  # thresholds below this are met at an exit before
+    gained = torch.zeros(size, dtype=torch.float64)
+    shares = torch.zeros(size, final + 1, dtype=torch.float64)
+    for k, scores in zip(heads, columns, strict=True):
+        now = torch.searchsorted(thresholds, scores, right=True).maximum(reached)
+        shares[:, k] = _between(reached, now, torch.ones(samples, dtype=torch.float64), size) / samples
+        gained += _between(reached, now, quality[k], size)
+        reached = now
+    end = torch.full_like(reached, size)
+    shares[:, final] = _between(reached, end, torch.ones(samples, dtype=torch.float64), size) / samples
+    gained += _between(reached, end, quality[final], size)
+    costs = torch.tensor(cost_to_exit, dtype=torch.float64)
+    return _Sweep(heads, thresholds, gained / samples, shares @ costs, shares)
 
 
-def _midpoints(scores: Tensor) -> list[float]:
+def _between(first: Tensor, last: Tensor, value: Tensor, size: int) -> Tensor:
+    """For each of ``size`` places the sum of the values of samples whose ``first <= place < last``."""
+    ends = torch.bincount(first, value, size + 1) - torch.bincount(last, value, size + 1)
+    return ends.cumsum(0)[:size]
+
+
+def _midpoints(scores: Tensor) -> Tensor:
     """Thresholds midway between neighbouring scores, thinned evenly by rank, and both ends of the range."""
-    values = scores.flatten().double().unique()
+    values = scores.flatten().unique()
     middle = (values[1:] + values[:-1]) / 2
     if len(middle) > _MAX_CANDIDATES:
         middle = middle[torch.linspace(0, len(middle) - 1, _MAX_CANDIDATES).long()]
-    return [0.0, *middle.tolist(), 1.0]
+    return torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])
 
 
 def _expected(
