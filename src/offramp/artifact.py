@@ -25,7 +25,7 @@ from offramp.card import card
 from offramp.errors import ArtifactError, OfframpError, UsageError
 from offramp.model import EarlyExitModel, attach
 from offramp.policies import Policy, load_policy, save_policy
-from offramp.registry import HEADS, TASKS
+from offramp.registry import HEADS, MODELS, TASKS
 from offramp.types import CostTable, Exit, ExitTable
 from offramp.versions import version
 
@@ -69,6 +69,8 @@ def save(
 ) -> None:
     """Write an artifact; an artifact that is there already is replaced in one step, or not at all.
 
+    A tensor whose values fp16 holds exactly is written as fp16; what is loaded is the same either way.
+
     Args:
         model: the model; its backbone must come from ``timm.create_model`` and its heads and task from the tables.
         path: the folder.
@@ -89,7 +91,7 @@ def save(
         json.dumps(config)
     except TypeError as error:
         raise UsageError(f"this model cannot be saved, one of its arguments is no plain value: {error}") from error
-    weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
+    weights = {k: _smallest(v.detach().contiguous().cpu()) for k, v in model.state_dict().items()}
     with atomic_folder(path) as folder:
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         write_json(folder / "config.json", config)
@@ -102,8 +104,15 @@ def save(
         (folder / "card.md").write_text(card(config, policy))
 
 
+def round_to_fp16(model: EarlyExitModel) -> None:
+    """Round all parameters to the nearest values that fp16 holds: the artifact has half the size then."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(p.half())
+
+
 def load(path: str | Path) -> tuple[EarlyExitModel, Policy | None]:
-    """The model of an artifact, in evaluation mode, and its policy or None. Raises as ``load_artifact`` does."""
+    """The model of an artifact, in evaluation mode, and its policy or None; as ``load_artifact``."""
     artifact = load_artifact(path)
     return artifact.model, artifact.policy
 
@@ -111,10 +120,13 @@ def load(path: str | Path) -> tuple[EarlyExitModel, Policy | None]:
 def load_artifact(path: str | Path) -> Artifact:
     """All that an artifact holds.
 
+    Args:
+        path: a folder, or the name of a model that comes with Offramp (``offramp list models``).
+
     Raises:
         ArtifactError: no artifact there; one that is damaged, or of a newer format; weights that do not fit the model.
     """
-    path = Path(path)
+    path = _place(path)
     config = _read_config(path)
     try:
         model = _build(config)
@@ -201,12 +213,27 @@ def _build(config: Mapping[str, Any]) -> EarlyExitModel:
     return model
 
 
+def _smallest(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor
+
+
+def _place(path: str | Path) -> Path:
+    """The folder at a path; where there is none, that of the model in the box with this name."""
+    if not Path(path).exists() and str(path) in MODELS:
+        return Path(MODELS.resolve(str(path)))
+    return Path(path)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text())
         found = config["format"]
     except FileNotFoundError:
-        raise ArtifactError(f"there is no artifact at {path}: it has no config.json") from None
+        known = f"; models in the box: {', '.join(MODELS)}"
+        raise ArtifactError(f"there is no artifact at {path}: it has no config.json{known}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path / 'config.json'} is damaged or not Offramp's") from error
     if not isinstance(found, int) or found > FORMAT:

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from offramp._device import device_named
 from offramp._files import write_json
 from offramp._progress import track
-from offramp.artifact import Artifact, load_artifact, save
+from offramp.artifact import Artifact, load_artifact, round_to_fp16, save
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
 from offramp.engine import tabulate
@@ -45,7 +45,7 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
 
 
 def timm_model(backbone: BackboneSection, outputs: int) -> Any:
-    """The timm model of a recipe's section. Raises ``UsageError``: arguments that do not fit; ``DataError``: weights."""
+    """The timm model of a recipe's section. Raises ``UsageError``: no fit; ``DataError``: no weights."""
     arguments = {"num_classes": outputs, **backbone.args}
     overlay = dict(backbone.preprocessing)
     if (size := arguments.get("img_size")) is not None:
@@ -116,6 +116,8 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
     )
     if not processes.is_main_process:
         return None
+    if recipe.storage == "fp16":
+        round_to_fp16(model)
     table = tabulate_samples(model, splits, "validation", progress)
     costs = profile(model)
     policy = calibrate(table, costs, **recipe.goal.model_dump(exclude_none=True))

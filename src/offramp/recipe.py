@@ -136,6 +136,8 @@ class Recipe(_Section):
     teacher: TeacherSection | None = None
     curriculum: CurriculumSection | None = None
     goal: GoalSection = GoalSection(max_drop=0.005)
+    storage: Annotated[str, Field(pattern="^(fp32|fp16)$")] = "fp32"
+    """How weights are stored; ``fp16`` rounds them before the exits are read for calibration."""
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -222,6 +222,17 @@ TASKS = Table(
     },
 )
 
+MODELS = Table(
+    "model in the box",
+    {
+        "cifar10": Entry(
+            "offramp.models:CIFAR10",
+            "XCiT with four linear exits for the ten classes of CIFAR-10; trained by recipes/cifar10.yaml",
+            "2106.09681, 1905.08094",
+        ),
+    },
+)
+
 TABLES: dict[str, Table] = {
     "heads": HEADS,
     "backbones": BACKBONES,
@@ -230,4 +241,5 @@ TABLES: dict[str, Table] = {
     "weightings": WEIGHTINGS,
     "runtimes": RUNTIMES,
     "tasks": TASKS,
+    "models": MODELS,
 }

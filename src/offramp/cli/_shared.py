@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from offramp.tasks import Task
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
-Model = Annotated[Path, typer.Argument(help="The folder of a saved model.")]
+Model = Annotated[Path, typer.Argument(help="The folder of a saved model, or a name from offramp list models.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="Threads to compute with; 0 leaves it to the runtime.", min=0)]
 

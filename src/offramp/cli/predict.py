@@ -27,13 +27,15 @@ from offramp.cli._shared import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXAMPLE = "offramp predict --model my-model photo.jpg 'more/*.png' a-folder"
+EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 
 
 def command(
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs; - reads one image from stdin.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="The folder of a saved model.")],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="The folder of a saved model, or a name from offramp list models.")
+    ] = Path("cifar10"),
     policy: PolicyFile = None,
     threshold: OneThreshold = None,
     device: Device = "auto",

@@ -1,0 +1,117 @@
+"""From tables to numbers: what a set of exits is worth."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from offramp.errors import UsageError
+from offramp.model import EarlyExitModel
+from offramp.policies import calibrate
+from offramp.report import evaluate_table
+from offramp.types import CostTable, ExitTable, Parts
+
+SPEEDUPS = (1.5, 2.0, 2.5)
+_SWEEP = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
+_AREA = (0.5, 1.0)
+
+
+def part_of(table: ExitTable, costs: CostTable, keep: Sequence[int]) -> tuple[ExitTable, CostTable]:
+    """The tables of a model that has only some of the early exits, given by index."""
+    rows = [*keep, len(table.outputs) - 1]
+    after, heads = (tuple(values[i] for i in rows) for values in (table.after, table.heads))
+    exits = ExitTable(table.outputs[rows], table.targets, after, heads, table.task, table.provenance)
+    macs = Parts(costs.macs.stem, costs.macs.steps, tuple(costs.macs.heads[i] for i in keep), costs.macs.final)
+    return exits, CostTable(after[:-1], macs)
+
+
+def worth(
+    model: EarlyExitModel, validation: ExitTable, test: ExitTable, costs: CostTable, keep: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Accuracy of each exit, and of thresholds chosen on validation data for several speed-ups, read on test data.
+
+    ``macs`` of an exit counts its own head and no other. ``area`` is the mean accuracy over the cost of an image, from
+    half the static backbone's MACs to all of them.
+    """
+    keep = range(len(costs.after)) if keep is None else keep
+    parameters = sum(p.numel() for k in keep for p in model.heads[k].parameters())
+    exits = [
+        {
+            "after": after,
+            "head": head,
+            "accuracy": float((output.argmax(1) == test.targets).double().mean()),
+            "macs": costs.to_exit((k,) if k is not None else ())[k if k is not None else -1],
+        }
+        for k, after, head, output in zip(
+            (*keep, None),
+            *((values[i] for i in (*keep, len(test.outputs) - 1)) for values in (test.after, test.heads, test.outputs)),
+            strict=True,
+        )
+    ]
+    validation, own = part_of(validation, costs, tuple(keep))
+    test, _ = part_of(test, costs, tuple(keep))
+    points = {s: at_speedup(model, validation, test, own, s) for s in _SWEEP}
+    return {
+        "exits": exits,
+        "head_parameters": parameters,
+        "area": _area([point for point in points.values() if point is not None]),
+        "at_macs_speedup": {str(s): points[s] for s in SPEEDUPS},
+        "curve": [point for point in points.values() if point is not None],
+    }
+
+
+def at_speedup(
+    model: EarlyExitModel, validation: ExitTable, test: ExitTable, costs: CostTable, speedup: float
+) -> dict[str, Any] | None:
+    """Thresholds calibrated on validation data for a MACs speed-up, read on test data; None where out of reach."""
+    try:
+        policy = calibrate(validation, costs, target_speedup=speedup)
+    except UsageError:
+        return None  # the first exit is dearer than that
+    dynamic = evaluate_table(test, costs, policy, model.task)["dynamic"]
+    return {
+        "accuracy": dynamic["value"],
+        "interval": dynamic["interval"],
+        "macs_speedup": dynamic["speedup"]["macs"],
+        "layers_speedup": dynamic["speedup"]["layers"],
+        "exit_shares": dynamic["exit_shares"],
+    }
+
+
+def _area(points: Sequence[Mapping[str, Any]]) -> float | None:
+    """The mean accuracy over relative MACs; None where the points do not reach down to half."""
+    found = sorted((1 / p["macs_speedup"], p["accuracy"]) for p in points)
+    costs, accuracies = np.array(found).T
+    if costs[0] > _AREA[0] + 0.02:
+        return None
+    grid = np.linspace(*_AREA, 101)
+    return float(np.interp(grid, costs, accuracies).mean())
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Mean and sample standard deviation over seeds; None where a seed has no value."""
+    known = [v for v in values if v is not None]
+    if len(known) < len(values):
+        return None
+    return {"mean": statistics.fmean(known), "deviation": statistics.stdev(known) if len(known) > 1 else 0.0}
+
+
+def heads_over_seeds(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One head's rows of several seeds as one: each number as mean and standard deviation."""
+    first = rows[0]
+    return {
+        "exits": [
+            {**e, "accuracy": mean_and_deviation([r["exits"][i]["accuracy"] for r in rows])}
+            for i, e in enumerate(first["exits"])
+        ],
+        "head_parameters": first["head_parameters"],
+        "area": mean_and_deviation([r["area"] for r in rows]),
+        "at_macs_speedup": {
+            s: mean_and_deviation([r["at_macs_speedup"][s] and r["at_macs_speedup"][s]["accuracy"] for r in rows])
+            for s in first["at_macs_speedup"]
+        },
+        "seeds": len(rows),
+    }
