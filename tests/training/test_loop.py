@@ -95,12 +95,13 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_two_processes_end_where_one_does(tmp_path):
+@pytest.mark.parametrize("objective", ["joint", "alternating", "mixed"])
+def test_two_processes_end_where_one_does(objective, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     # on processors accelerate's own launcher needs MPI for more than one process; torch's does not
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for name, how in (("one", []), ("two", launch)):
-        command = [sys.executable, *how, str(HERE / "run_processes.py"), str(tmp_path / name)]
+        command = [sys.executable, *how, str(HERE / "run_processes.py"), str(tmp_path / name), objective]
         subprocess.run(command, env=environment, check=True, timeout=300)
     assert [(tmp_path / name / "processes").read_text() for name in ("one", "two")] == ["1", "2"]
     one, two = (load_file(tmp_path / name / "end.safetensors") for name in ("one", "two"))

@@ -25,6 +25,8 @@ class Alternating:
             depth last, to a weight for each.
     """
 
+    skips_parameters = True
+
     def __init__(self, weights: str | Weighting = "uniform") -> None:
         self.everything = Joint(WEIGHTINGS.resolve(weights))
         self.final = Backbone()

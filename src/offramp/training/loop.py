@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import timm.optim
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
 from offramp._device import device_named
@@ -163,12 +163,10 @@ def _share_out(epochs: int, shares: Sequence[float]) -> list[int]:
 
 def _accelerator(device: str) -> Accelerator:
     # split_batches: batch_size is that of the step, whatever the number of processes. Autocast is torch's own, in the
-    # stage: accelerate fixes its precision once for the whole process. Some objectives do not use every parameter in
-    # every step.
+    # stage: accelerate fixes its precision once for the whole process.
     return Accelerator(
         cpu=device_named(device).type == "cpu",
         mixed_precision="no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         step_scheduler_with_optimizer=False,
     )

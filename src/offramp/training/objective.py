@@ -28,7 +28,11 @@ class Batch(NamedTuple):
 
 
 class Objective(Protocol):
-    """What is learned, from what, and which parameters learn it."""
+    """What is learned, from what, and which parameters learn it.
+
+    One that does not use every such parameter in every step has an attribute ``skips_parameters`` that is true: several
+    processes have to know.
+    """
 
     def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
         """The parameters that learn. All else is frozen: no gradient, evaluation mode, no running statistic moves."""

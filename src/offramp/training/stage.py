@@ -12,7 +12,7 @@ import numpy as np
 import timm.optim
 import timm.scheduler
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -90,6 +90,8 @@ class StageRunner:
             schedule = self._schedule(optimizer, total, stream.per_epoch)
             dataset = ImageDataset(samples, model.data_config, self.augment, self.seed)
             batches = DataLoader(dataset, batch_size=self.batch_size, sampler=stream, num_workers=self.workers)
+            skips = getattr(objective, "skips_parameters", False)
+            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=skips)
             step_module, prepared, batches = accelerator.prepare(_Step(model, objective), optimizer, batches)
             log = Log(folder / "log.jsonl", start) if accelerator.is_main_process else None
             saved = time.monotonic()

@@ -1,0 +1,88 @@
+"""Does it help an exit to learn from unlabelled images first?
+
+SL-ViT exits after a quarter, half and three quarters of a trained, frozen backbone. A tenth of the training images have
+labels; half of the others are there without. *Plain* fine-tuning trains on the labelled images alone, *copycat*
+(2105.09121) first, for half of the steps, on the others as the backbone's final exit labels them. The backbone is one
+that ``python -m benchmarks.compare`` has trained, on all labels: the teacher has seen the unlabelled images as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import offramp
+from benchmarks import publish
+from benchmarks.compare.plan import QUARTERS, Run
+from benchmarks.compare.rows import mean_and_deviation
+from benchmarks.compare.training import SETTINGS, build, splits_of
+from offramp import Exit
+from offramp.data import Samples, Splits
+from offramp.data.samples import cut
+from offramp.pipeline import tabulate_samples
+from offramp.training import Stage
+from offramp.training.copycat import Copycat
+from offramp.training.frozen import Frozen
+
+
+def accuracies(
+    goal: Frozen | Copycat, labelled: Samples, splits: Splits, seed: int, args: argparse.Namespace
+) -> list[float]:
+    """The test accuracy of each exit after ``args.steps`` steps, whatever the number of images in a stage."""
+    model = build(Run("copycat", _exits, "frozen", settings={"seed": seed}), args.work)
+    with TemporaryDirectory() as folder:
+        stages = goal.stages(model, labelled, Path(folder)) if isinstance(goal, Copycat) else [Stage(goal)]
+        for number, stage in enumerate(stages):
+            images = stage.samples or labelled
+            epochs = max(1, round(args.steps / len(stages) / (len(images) // SETTINGS["batch_size"])))
+            settings = {**SETTINGS, "learning_rate": 1e-3, "seed": seed, "epochs": epochs, "device": "cpu"}
+            place = Path(folder) / str(number)
+            offramp.train(model, images, stage.objective, folder=place, progress=True, **settings)
+    table = tabulate_samples(model, splits, "test")
+    return [float(model.task.quality(output, table.targets).double().mean()) for output in table.outputs]
+
+
+def _exits(model: Any) -> list[Exit]:
+    return [Exit(after, "sl-vit") for after in QUARTERS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
+    parser.add_argument("--work", type=Path, default=Path("compare.run"), help="the work folder of benchmarks.compare")
+    parser.add_argument("--labelled", type=float, default=0.1, help="the share of training images with labels")
+    parser.add_argument("--unlabelled", type=int, default=20000, help="how many images without")
+    parser.add_argument("--steps", type=int, default=312, help="of each way, all stages together")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--name", default="CIFAR-10 (JPEG copy)", help="what to call the data in the result")
+    args = parser.parse_args()
+    splits = splits_of(args.data)
+    rest, labelled = cut(splits.train, args.labelled, 0, "labelled")
+    _, unlabelled = cut(rest, args.unlabelled, 0, "unlabelled")
+    ways = {"plain": Frozen(), **{labels: Copycat(unlabelled, labels) for labels in ("hard", "soft", "both")}}
+    rows: dict[str, list[list[float]]] = {name: [] for name in ways}
+    for seed in range(args.seeds):
+        for name, goal in ways.items():
+            print(f"seed {seed}, {name}", file=sys.stderr, flush=True)
+            rows[name].append(accuracies(goal, labelled, splits, seed, args))
+    publish(
+        "copycat",
+        {
+            "data": {"name": args.name, **splits.record},
+            "labelled": len(labelled),
+            "unlabelled": len(unlabelled),
+            "steps": args.steps,
+            "seeds": args.seeds,
+            "exits_after": [*QUARTERS, "final"],
+            "accuracy": {
+                name: [mean_and_deviation(column) for column in zip(*runs, strict=True)] for name, runs in rows.items()
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
