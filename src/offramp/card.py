@@ -11,23 +11,45 @@ from offramp.policies import Policy, policy_to_json
 
 def card(config: Mapping[str, Any], policy: Policy | None) -> str:
     """Markdown from the configuration and the policy of an artifact."""
-    exits = "\n".join(f"- after block {e['after']}: {e['head']}" for e in config["exits"])
-    record = json.dumps(config["record"], indent=1)
-    rule = "No policy is stored." if policy is None else f"```json\n{json.dumps(policy_to_json(policy), indent=1)}\n```"
-    return f"""# {config["backbone"]["name"]} with {len(config["exits"])} early exits
+    recipe = config["record"].get("recipe", {})
+    paragraphs = [
+        f"# {recipe.get('name') or config['backbone']['name']}",
+        recipe.get("about") or "",
+        f"A {config['task']} model of Offramp {config['offramp']}: timm's {config['backbone']['name']} with "
+        f"{len(config['exits'])} early exits.",
+        _input(config["data_config"]),
+        "" if config["classes"] is None else f"Classes: {', '.join(config['classes'])}.",
+        "## Exits",
+        "\n".join(
+            [*(f"- after block {e['after']}: {e['head']}" for e in config["exits"]), "- final: the backbone's own"]
+        ),
+        "## Policy",
+        *_policy(policy),
+        "## Where it comes from",
+        _json(config["record"]),
+    ]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
-A {config["task"]} model of Offramp {config["offramp"]}. Input: {config["data_config"]["input_size"]}
-(channels, height, width), mean {config["data_config"]["mean"]}, standard deviation {config["data_config"]["std"]}.
 
-## Exits
-{exits}
-- final: the backbone's own classifier
+def _input(data: Mapping[str, Any]) -> str:
+    return (
+        f"Input: {data['input_size']} (channels, height, width), mean {data['mean']}, standard deviation {data['std']}."
+    )
 
-## Policy
-{rule}
 
-## Where it comes from
-```json
-{record}
-```
-"""
+def _policy(policy: Policy | None) -> list[str]:
+    if policy is None:
+        return ["No policy is stored."]
+    values = policy_to_json(policy)
+    expected = values.get("provenance", {}).get("expected", {})
+    lines = [f"- {name.replace('_', ' ')}: {_number(value)}" for name, value in expected.items()]
+    heading = ["On the data it was calibrated on:", "\n".join(lines)] if lines else []
+    return [*heading, _json(values)]
+
+
+def _number(value: Any) -> str:
+    return ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.4g}"
+
+
+def _json(values: Any) -> str:
+    return f"```json\n{json.dumps(values, indent=1)}\n```"

@@ -126,6 +126,8 @@ class Recipe(_Section):
     """All of it."""
 
     name: str
+    about: str = ""
+    """What the model is for; its card begins with it."""
     seed: int = 0
     data: DataSection
     backbone: BackboneSection
