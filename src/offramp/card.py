@@ -12,6 +12,7 @@ from offramp.policies import Policy, policy_to_json
 def card(config: Mapping[str, Any], policy: Policy | None) -> str:
     """Markdown from the configuration and the policy of an artifact."""
     recipe = config["record"].get("recipe", {})
+    exits = [f"- after block {e['after']}: {e['head']}" for e in config["exits"]]
     paragraphs = [
         f"# {recipe.get('name') or config['backbone']['name']}",
         recipe.get("about") or "",
@@ -20,9 +21,7 @@ def card(config: Mapping[str, Any], policy: Policy | None) -> str:
         _input(config["data_config"]),
         "" if config["classes"] is None else f"Classes: {', '.join(config['classes'])}.",
         "## Exits",
-        "\n".join(
-            [*(f"- after block {e['after']}: {e['head']}" for e in config["exits"]), "- final: the backbone's own"]
-        ),
+        "\n".join([*exits, "- final: the backbone's own classifier"]),
         "## Policy",
         *_policy(policy),
         "## Where it comes from",

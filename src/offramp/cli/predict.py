@@ -25,7 +25,12 @@ from offramp.cli._shared import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from PIL.Image import Image
+
+    from offramp.model import EarlyExitModel
+    from offramp.policies import Policy
 
 EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
@@ -51,23 +56,33 @@ def command(
     files = list(expand(inputs))
     artifact = ready(model, device, threads)
     rule = chosen_policy(artifact, policy, threshold)
-    _warm_up(artifact.model, rule)
-    rows = [_answer(artifact.model, rule, file) for file in track(files, "predicting", len(files))]
+    rows = predict(artifact.model, rule, track(files, "predicting", len(files)))
     if json:
         emit(rows)
     else:
-        shown = [r for r in rows if "error" not in r]
-        if shown:
-            cells = [
-                [r["input"], str(r["label"]), f"{r['score']:.3f}", f"block {r['after']}", f"{r['ms']:.1f}"]
-                for r in shown
-            ]
-            table("", ["input", "label", artifact.model.task.scores[0], "left after", "ms"], cells)
+        show(artifact.model, rows)
     for row in rows:
         if "error" in row:
             err.print(f"offramp: {row['error']}", markup=False)
     if any("error" in row for row in rows):
         raise typer.Exit(1)
+
+
+def predict(model: EarlyExitModel, policy: Policy, files: Iterable[str]) -> list[dict[str, Any]]:
+    """An answer for each file, or the error in its place."""
+    _warm_up(model, policy)
+    return [_answer(model, policy, file) for file in files]
+
+
+def show(model: EarlyExitModel, rows: list[dict[str, Any]]) -> None:
+    """The answers for people; errors are left out."""
+    cells = [
+        [r["input"], str(r["label"]), f"{r['score']:.3f}", f"block {r['after']}", f"{r['ms']:.1f}"]
+        for r in rows
+        if "error" not in r
+    ]
+    if cells:
+        table("", ["input", "label", model.task.scores[0], "left after", "ms"], cells)
 
 
 def expand(inputs: list[str]) -> list[str]:
@@ -93,7 +108,7 @@ def expand(inputs: list[str]) -> list[str]:
     return files
 
 
-def _warm_up(model: Any, policy: Any) -> None:
+def _warm_up(model: EarlyExitModel, policy: Policy) -> None:
     """The first run of a model is slow; no image's milliseconds should hold it."""
     import torch
 
@@ -102,7 +117,7 @@ def _warm_up(model: Any, policy: Any) -> None:
     run(model, torch.zeros(1, *model.data_config["input_size"]), policy)
 
 
-def _answer(model: Any, policy: Any, file: str) -> dict[str, Any]:
+def _answer(model: Any, policy: Policy, file: str) -> dict[str, Any]:
     from offramp import run
     from offramp.data.images import to_tensor
     from offramp.errors import DataError
