@@ -171,3 +171,17 @@ def test_policy_file_round_trip(tmp_path):
     policy = Threshold((0.25, None, 1.0))
     save_policy(policy, tmp_path / "p.json")
     assert load_policy(tmp_path / "p.json") == policy
+
+
+def test_weights_that_fp16_holds_are_stored_in_it_and_come_back_the_same(tmp_path):
+    from offramp.artifact import round_to_fp16
+
+    model = tiny_model()
+    offramp.save(model, tmp_path / "whole")
+    round_to_fp16(model)
+    offramp.save(model, tmp_path / "half")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    again, _ = offramp.load(tmp_path / "half")
+    assert all(p.dtype == torch.float32 for p in again.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(model(images(4)), again(images(4)), strict=True))

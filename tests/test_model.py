@@ -72,3 +72,26 @@ def test_preprocessing_fits_the_model_as_it_was_built():
     config = offramp.attach(grey, []).data_config
     assert config["input_size"] == (1, 32, 32)
     assert len(config["mean"]) == len(config["std"]) == 1
+
+
+def test_several_heads_after_one_block_and_a_policy_that_uses_one():
+    from offramp.policies.threshold import Threshold
+
+    torch.manual_seed(0)
+    vit = tiny_vit().eval()
+    model = offramp.attach(vit, [Exit(2), Exit(2, "mlp"), Exit(2, "gah"), Exit(2, "gah", {"stride": 3})]).eval()
+    assert model.after == (2, 2, 2, 2, 4)
+    x = images(3)
+    outputs = model(x)
+    alone = offramp.attach(vit, [Exit(2, "mlp")]).eval()
+    alone.heads[0].load_state_dict(model.heads[1].state_dict())
+    assert torch.equal(outputs[1], alone(x)[0])
+    costs, one = offramp.profile(model, repeats=0), offramp.profile(alone, repeats=0)
+    assert costs.to_exit((1,))[1] == one.to_exit((0,))[0]
+    assert costs.macs.static == one.macs.static
+    ran = []
+    for k, head in enumerate(model.heads):
+        head.register_forward_hook(lambda *_, k=k: ran.append(k))
+    trace = offramp.run(model, x, Threshold((None, 0.0, None, None)))
+    assert trace.exit.tolist() == [1, 1, 1]
+    assert ran == [1]

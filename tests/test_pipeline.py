@@ -71,3 +71,35 @@ def test_numbers_get_one_output(digits):
     model = build_model(counting, digits)
     assert model.num_outputs == 1
     assert model.classes is None
+
+
+def test_a_teacher_mixing_averaging_and_a_curriculum_by_recipe(tmp_path, digits):
+    from offramp.errors import UsageError
+    from offramp.pipeline import train_recipe
+
+    common = {
+        "data": {"source": "digits"},
+        "backbone": {"name": "vit_tiny_patch16_224", "args": ARGS},
+        "exits": [{"after": 2}],
+    }
+    training = {"epochs": 1, "batch_size": 64, "precision": "fp32"}
+    first = check_recipe({"name": "teacher", **common, "training": training})
+    train_recipe(first, tmp_path / "teacher", "cpu")
+    second = check_recipe(
+        {
+            "name": "student",
+            **common,
+            "training": {**training, "epochs": 2, "mixing": {"cutmix_alpha": 1.0}, "label_smoothing": 0.1, "ema": 0.9},
+            "teacher": {"artifact": str(tmp_path / "teacher"), "weight": 0.5, "temperature": 2.0},
+            "curriculum": {"start": 0.5},
+            "objective": {"name": "mixed"},
+            "storage": "fp16",
+        }
+    )
+    artifact = train_recipe(second, tmp_path / "student", "cpu")
+    assert sorted(f.name for f in (tmp_path / "student.run").iterdir()) == ["run.json", "stage-1", "stage-2"]
+    assert all(torch.equal(p, p.half().float()) for p in artifact.model.parameters())
+    with pytest.raises(UsageError, match=r"teacher: give exactly one of name and artifact"):
+        check_recipe({"name": "x", **common, "teacher": {"weight": 0.5}})
+    with pytest.raises(UsageError, match=r"teacher.name: there is no timm model 'vit_tini'"):
+        check_recipe({"name": "x", **common, "teacher": {"name": "vit_tini"}})
