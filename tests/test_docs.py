@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from offramp.cost import head_costs
-from offramp.registry import HEADS
+from offramp.registry import HEADS, OBJECTIVES, WEIGHTINGS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -25,3 +25,11 @@ def test_the_page_is_what_its_script_writes(tmp_path):
     subprocess.run([sys.executable, tmp_path / "heads.py"], check=True)
     assert (tmp_path / "heads.md").read_text() == (DOCS / "heads.md").read_text()
     assert len(list((tmp_path / "heads").glob("*.png"))) == len(HEADS)
+
+
+def test_every_objective_and_weighting_is_explained():
+    page = (DOCS / "training.md").read_text()
+    for name in OBJECTIVES:
+        assert f"\n| `{name}`" in page
+    for name in WEIGHTINGS:
+        assert f"`{name}`" in page
