@@ -36,27 +36,23 @@ def worth(
     ``macs`` of an exit counts its own head and no other. ``area`` is the mean accuracy over the cost of an image, from
     half the static backbone's MACs to all of them.
     """
-    keep = range(len(costs.after)) if keep is None else keep
-    parameters = sum(p.numel() for k in keep for p in model.heads[k].parameters())
+    early = len(costs.after)
+    keep = tuple(range(early) if keep is None else keep)
     exits = [
         {
-            "after": after,
-            "head": head,
-            "accuracy": float((output.argmax(1) == test.targets).double().mean()),
-            "macs": costs.to_exit((k,) if k is not None else ())[k if k is not None else -1],
+            "after": test.after[k],
+            "head": test.heads[k],
+            "accuracy": float(model.task.quality(test.outputs[k], test.targets).double().mean()),
+            "macs": costs.to_exit((k,) if k < early else ())[k],
         }
-        for k, after, head, output in zip(
-            (*keep, None),
-            *((values[i] for i in (*keep, len(test.outputs) - 1)) for values in (test.after, test.heads, test.outputs)),
-            strict=True,
-        )
+        for k in (*keep, early)
     ]
-    validation, own = part_of(validation, costs, tuple(keep))
-    test, _ = part_of(test, costs, tuple(keep))
+    validation, own = part_of(validation, costs, keep)
+    test, _ = part_of(test, costs, keep)
     points = {s: at_speedup(model, validation, test, own, s) for s in _SWEEP}
     return {
         "exits": exits,
-        "head_parameters": parameters,
+        "head_parameters": sum(p.numel() for k in keep for p in model.heads[k].parameters()),
         "area": _area([point for point in points.values() if point is not None]),
         "at_macs_speedup": {str(s): points[s] for s in SPEEDUPS},
         "curve": [point for point in points.values() if point is not None],
