@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from offramp.engine.measure import macs_speedup
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
-from offramp.policies import calibrate
-from offramp.report import evaluate_table
+from offramp.policies import calibrate, replay
+from offramp.report import bootstrap_interval
 from offramp.types import CostTable, ExitTable, Parts
 
 SPEEDUPS = (1.5, 2.0, 2.5)
@@ -67,13 +69,15 @@ def at_speedup(
         policy = calibrate(validation, costs, target_speedup=speedup)
     except UsageError:
         return None  # the first exit is dearer than that
-    dynamic = evaluate_table(test, costs, policy, model.task)["dynamic"]
+    trace = replay(policy, test, model.task)
+    right = model.task.quality(trace.output, test.targets).double()
+    blocks = torch.tensor(test.after, dtype=torch.float64)[trace.exit]
     return {
-        "accuracy": dynamic["value"],
-        "interval": dynamic["interval"],
-        "macs_speedup": dynamic["speedup"]["macs"],
-        "layers_speedup": dynamic["speedup"]["layers"],
-        "exit_shares": dynamic["exit_shares"],
+        "accuracy": float(right.mean()),
+        "interval": bootstrap_interval(right.numpy()),
+        "macs_speedup": macs_speedup(costs, policy.heads, trace),
+        "layers_speedup": float(test.after[-1] / blocks.mean()),
+        "exit_shares": (torch.bincount(trace.exit, minlength=len(test.outputs)) / len(test)).tolist(),
     }
 
 
