@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import timm
 import torch
 from helpers import images, squares, tiny_model, tiny_vit
+from torch import nn
 from torch.nn import functional
 
 import offramp
@@ -128,6 +130,21 @@ def test_lgvit_second_stage_on_other_heads_and_backbones():
     assert found["loss"] > 0
     with pytest.raises(UsageError, match="no early exits"):
         HeadDistillation().trained(tiny_model(after=()))
+
+
+def test_lgvit_second_stage_on_a_backbone_cut_by_its_graph():
+    torch.manual_seed(0)
+    arguments = {"img_size": 32, "embed_dim": 32, "depth": 4, "num_heads": 2, "num_classes": 5}
+    inner = timm.create_model("xcit_nano_12_p8_224", **arguments)
+    model = offramp.attach(inner, [Exit(1, "lph"), Exit(2, "lph"), Exit(3, "gah")]).eval()
+    batch = Batch(torch.randn(8, 3, 32, 32), TARGET)
+    right, faithful = (HeadDistillation(faithful=f, alpha=1.0)(model, batch)["prediction"] for f in (False, True))
+    outputs = model(batch.images)[:-1]
+    expected = [model.task.distillation(o, inner(batch.images), 2.0) for o in outputs]
+    assert torch.allclose(right, sum(expected), rtol=1e-4)
+    inner.norm = nn.Identity()
+    expected = [model.task.distillation(o, inner(batch.images), 2.0) / 5 for o in outputs]
+    assert torch.allclose(faithful, sum(expected), rtol=1e-4)
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft", "both"])
