@@ -24,8 +24,8 @@ from offramp.data import Samples, Splits
 from offramp.data.samples import cut
 from offramp.pipeline import tabulate_samples
 from offramp.training import Stage
-from offramp.training.copycat import Copycat
-from offramp.training.frozen import Frozen
+from offramp.training.objectives.copycat import Copycat
+from offramp.training.objectives.frozen import Frozen
 
 
 def accuracies(

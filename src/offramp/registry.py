@@ -129,54 +129,56 @@ OBJECTIVES = Table(
     "objective",
     {
         "joint": Entry(
-            "offramp.training.joint:Joint",
+            "offramp.training.objectives.joint:Joint",
             "backbone and exits together, on a weighted sum of their losses",
             "1709.01686, 2106.15183",
         ),
         "gradient-equilibrium": Entry(
-            "offramp.training.equilibrium:GradientEquilibrium",
+            "offramp.training.objectives.equilibrium:GradientEquilibrium",
             "joint, with each block's gradient the mean over the exits behind it",
             "1908.06294",
         ),
         "self-distillation": Entry(
-            "offramp.training.self_distillation:SelfDistillation",
+            "offramp.training.objectives.self_distillation:SelfDistillation",
             "joint, with the final exit teaching the others",
             "1905.08094",
         ),
         "alternating": Entry(
-            "offramp.training.alternating:Alternating",
+            "offramp.training.objectives.alternating:Alternating",
             "the final exit alone and all exits together, step by step in turn",
             "BERxiT, EACL 2021",
         ),
         "alternating-weighted": Entry(
-            "offramp.training.alternating:AlternatingWeighted",
+            "offramp.training.objectives.alternating:AlternatingWeighted",
             "the same, exits weighted by depth: LGViT's first stage",
             "2308.00255",
         ),
-        "backbone": Entry("offramp.training.backbone:Backbone", "the final exit alone; heads do not run", "baseline"),
+        "backbone": Entry(
+            "offramp.training.objectives.backbone:Backbone", "the final exit alone; heads do not run", "baseline"
+        ),
         "frozen": Entry(
-            "offramp.training.frozen:Frozen",
+            "offramp.training.objectives.frozen:Frozen",
             "heads only, each on its own loss; the backbone does not change by one bit",
             "2106.15183, 2105.09121",
         ),
         "layerwise": Entry(
-            "offramp.training.layerwise:Layerwise",
+            "offramp.training.objectives.layerwise:Layerwise",
             "exit by exit from the first to the last, all before it frozen",
             "2106.15183",
         ),
-        "mixed": Entry("offramp.training.mixed:Mixed", "the backbone first, then everything", "2407.14320"),
+        "mixed": Entry("offramp.training.objectives.mixed:Mixed", "the backbone first, then everything", "2407.14320"),
         "lgvit": Entry(
-            "offramp.training.lgvit:LGViT",
+            "offramp.training.objectives.lgvit:LGViT",
             "two stages: alternating-weighted, then distillation into the heads",
             "2308.00255",
         ),
         "head-distillation": Entry(
-            "offramp.training.lgvit:HeadDistillation",
+            "offramp.training.objectives.lgvit:HeadDistillation",
             "heads only, taught by the frozen backbone and by each other: LGViT's second stage",
             "2308.00255",
         ),
         "copycat": Entry(
-            "offramp.training.copycat:Copycat",
+            "offramp.training.objectives.copycat:Copycat",
             "heads only, first on unlabelled images that the backbone labels, then on true labels",
             "2105.09121, 1806.05476",
         ),
@@ -186,10 +188,12 @@ OBJECTIVES = Table(
 WEIGHTINGS = Table(
     "weighting",
     {
-        "uniform": Entry("offramp.training.weightings:uniform", "every exit counts the same"),
-        "depth": Entry("offramp.training.weightings:depth", "an exit counts as much as the blocks it has seen"),
+        "uniform": Entry("offramp.training.objectives.weightings:uniform", "every exit counts the same"),
+        "depth": Entry(
+            "offramp.training.objectives.weightings:depth", "an exit counts as much as the blocks it has seen"
+        ),
         "final-doubled": Entry(
-            "offramp.training.weightings:final_doubled", "the final exit counts twice", "2106.15183"
+            "offramp.training.objectives.weightings:final_doubled", "the final exit counts twice", "2106.15183"
         ),
     },
 )

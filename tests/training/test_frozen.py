@@ -40,7 +40,7 @@ def test_the_final_exit_is_bit_identical_with_batchnorm_and_dropout(tmp_path):
 
 def test_each_head_trains_as_if_it_were_alone():
     from offramp.training import Batch
-    from offramp.training.frozen import Frozen
+    from offramp.training.objectives.frozen import Frozen
 
     both = tiny_model(after=(1, 3))
     batch = Batch(images(8), torch.arange(8) % 5)

@@ -4,7 +4,7 @@ import torch
 from helpers import images, tiny_model
 
 from offramp.training import Batch
-from offramp.training.joint import Joint
+from offramp.training.objectives.joint import Joint
 
 
 def test_the_loss_is_the_weighted_sum():

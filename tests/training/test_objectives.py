@@ -12,12 +12,12 @@ from torch.nn import functional
 import offramp
 from offramp import Exit, UsageError, layouts
 from offramp.training import Batch
-from offramp.training.alternating import Alternating, AlternatingWeighted
-from offramp.training.copycat import Copycat
-from offramp.training.equilibrium import GradientEquilibrium
-from offramp.training.layerwise import Layerwise, OneExit
-from offramp.training.lgvit import HeadDistillation
-from offramp.training.self_distillation import SelfDistillation
+from offramp.training.objectives.alternating import Alternating, AlternatingWeighted
+from offramp.training.objectives.copycat import Copycat
+from offramp.training.objectives.equilibrium import GradientEquilibrium
+from offramp.training.objectives.layerwise import Layerwise, OneExit
+from offramp.training.objectives.lgvit import HeadDistillation
+from offramp.training.objectives.self_distillation import SelfDistillation
 
 X, TARGET = images(8), torch.arange(8) % 5
 LGVIT = [

@@ -1,6 +1,6 @@
 """Weightings, by the numbers."""
 
-from offramp.training.weightings import depth, final_doubled, uniform
+from offramp.training.objectives.weightings import depth, final_doubled, uniform
 
 
 def test_values():

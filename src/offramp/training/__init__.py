@@ -1,7 +1,7 @@
 """Training: objectives say what is learned, one loop learns it.
 
 An objective is ``objective(model, batch) -> {"loss": …}`` and says which parameters it trains; a plan strings several
-together. The loop knows nothing else of them. A new one is one file here and one line in
+together. The loop knows nothing else of them. A new one is one file in ``objectives`` and one line in
 ``offramp.registry.OBJECTIVES``.
 """
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from offramp.model import EarlyExitModel
-from offramp.training.joint import Joint
 from offramp.training.objective import Batch
+from offramp.training.objectives.joint import Joint
 
 
 class GradientEquilibrium(Joint):

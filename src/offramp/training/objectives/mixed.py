@@ -7,10 +7,10 @@ from pathlib import Path
 
 from offramp.data import Samples
 from offramp.model import EarlyExitModel
-from offramp.training.backbone import Backbone
-from offramp.training.joint import Joint
 from offramp.training.objective import Stage
-from offramp.training.weightings import Weighting
+from offramp.training.objectives.backbone import Backbone
+from offramp.training.objectives.joint import Joint
+from offramp.training.objectives.weightings import Weighting
 
 
 class Mixed:

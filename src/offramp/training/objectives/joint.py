@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from offramp.model import EarlyExitModel
 from offramp.registry import WEIGHTINGS
 from offramp.training.objective import Batch
-from offramp.training.weightings import Weighting, weighted
+from offramp.training.objectives.weightings import Weighting, weighted
 
 
 class Joint:

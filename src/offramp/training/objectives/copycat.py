@@ -16,8 +16,8 @@ from offramp.engine import tabulate
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.registry import unknown
-from offramp.training.frozen import Frozen
 from offramp.training.objective import Stage
+from offramp.training.objectives.frozen import Frozen
 
 _LABELS = ("hard", "soft", "both")
 

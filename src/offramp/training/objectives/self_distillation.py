@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from offramp.model import EarlyExitModel
-from offramp.training.joint import Joint
 from offramp.training.objective import Batch
-from offramp.training.weightings import Weighting, weighted
+from offramp.training.objectives.joint import Joint
+from offramp.training.objectives.weightings import Weighting, weighted
 
 
 class SelfDistillation(Joint):

@@ -17,8 +17,8 @@ from offramp.heads._grid import to_map, to_tokens
 from offramp.heads.gah import GAH
 from offramp.heads.lph import LPH
 from offramp.model import EarlyExitModel
-from offramp.training.alternating import AlternatingWeighted
 from offramp.training.objective import Batch, Stage
+from offramp.training.objectives.alternating import AlternatingWeighted
 
 
 class LGViT:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from offramp.model import EarlyExitModel
 from offramp.registry import WEIGHTINGS
-from offramp.training.backbone import Backbone
-from offramp.training.joint import Joint
 from offramp.training.objective import Batch
-from offramp.training.weightings import Weighting
+from offramp.training.objectives.backbone import Backbone
+from offramp.training.objectives.joint import Joint
+from offramp.training.objectives.weightings import Weighting
 
 
 class Alternating:
