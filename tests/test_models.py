@@ -53,3 +53,13 @@ def test_predict_needs_no_model_and_list_knows_it(tmp_path, monkeypatch, capsys)
     (model,) = json.loads(text)
     assert model["name"] == "cifar10"
     assert 0.5 < model["accuracy"] <= 1
+
+
+def test_calibrate_does_not_change_the_model_in_the_box(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_cli(monkeypatch, capsys, "calibrate", "cifar10", "--target-speedup", "1.5")
+    assert code == 2
+    assert "say with --out" in " ".join(err.split())
+    assert not list(tmp_path.iterdir())
+    assert run_cli(monkeypatch, capsys, "calibrate", "cifar10", "--target-speedup", "1.5", "--out", "p.json")[0] == 0
+    assert (tmp_path / "p.json").exists()

@@ -32,9 +32,12 @@ def command(
     from offramp.errors import UsageError
     from offramp.pipeline import open_for, tabulate_samples
     from offramp.policies import calibrate, policy_to_json, save_policy
+    from offramp.registry import MODELS
 
     if unit not in ("macs", "seconds"):
         raise UsageError(f"unit is {unit!r}; it is macs or seconds")
+    if save_to is None and not model.exists() and str(model) in MODELS:
+        raise UsageError(f"{model} is the model in the box, which stays as it is: say with --out where the policy goes")
     artifact = ready(model, device, 0)
     exits = artifact.table
     if data is not None:
