@@ -13,7 +13,7 @@ ORDER = [
     {"types", "registry"},
     {"tasks", "recipe"},
     {"backbones", "heads", "policies", "data"},
-    {"model"},
+    {"model", "calibration"},
     {"card", "artifact", "cost", "convert", "layouts"},
     {"engine"},
     {"training", "report"},

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from offramp.calibration import calibrate
 from offramp.engine.measure import macs_speedup
-from offramp.errors import UsageError
+from offramp.errors import GoalError
 from offramp.model import EarlyExitModel
-from offramp.policies import calibrate, replay
+from offramp.policies import replay
 from offramp.report import bootstrap_interval
 from offramp.types import CostTable, ExitTable, Parts
 
@@ -55,7 +56,7 @@ def worth(
     return {
         "exits": exits,
         "head_parameters": sum(p.numel() for k in keep for p in model.heads[k].parameters()),
-        "area": _area([point for point in points.values() if point is not None]),
+        "area": area_of([point for point in points.values() if point is not None]),
         "at_macs_speedup": {str(s): points[s] for s in SPEEDUPS},
         "curve": [point for point in points.values() if point is not None],
     }
@@ -67,7 +68,7 @@ def at_speedup(
     """Thresholds calibrated on validation data for a MACs speed-up, read on test data; None where out of reach."""
     try:
         policy = calibrate(validation, costs, target_speedup=speedup)
-    except UsageError:
+    except GoalError:
         return None  # the first exit is dearer than that
     trace = replay(policy, test, model.task)
     right = model.task.quality(trace.output, test.targets).double()
@@ -81,7 +82,7 @@ def at_speedup(
     }
 
 
-def _area(points: Sequence[Mapping[str, Any]]) -> float | None:
+def area_of(points: Sequence[Mapping[str, Any]]) -> float | None:
     """The mean accuracy over relative MACs; None where the points do not reach down to half."""
     found = sorted((1 / p["macs_speedup"], p["accuracy"]) for p in points)
     costs, accuracies = np.array(found).T

@@ -19,3 +19,7 @@ class DataError(OfframpError):
 
 class ArtifactError(DataError):
     """A saved model, policy or table is damaged, foreign, or newer than this version of Offramp."""
+
+
+class GoalError(OfframpError):
+    """A goal that this model cannot reach on this data; the sentence says how far it comes."""

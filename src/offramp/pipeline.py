@@ -15,13 +15,14 @@ from offramp._device import device_named
 from offramp._files import write_json
 from offramp._progress import track
 from offramp.artifact import Artifact, load_artifact, round_to_fp16, save
+from offramp.calibration import calibrate
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
 from offramp.engine import tabulate
 from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
-from offramp.policies import Policy, calibrate
+from offramp.policies import Policy
 from offramp.recipe import BackboneSection, Recipe, TeacherSection
 from offramp.registry import OBJECTIVES, unknown
 from offramp.report import evaluate_table
@@ -157,17 +158,32 @@ def evaluate(
     Raises:
         UsageError: an unknown split, or a policy for another model.
     """
+    return evaluate_each(artifact, {"": policy}, splits, split, batch, progress)[""]
+
+
+def evaluate_each(
+    artifact: Artifact,
+    policies: Mapping[str, Policy],
+    splits: Splits,
+    split: str = "test",
+    batch: int = 64,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """``evaluate`` for several policies by name; the data goes through the model once for all of them."""
     samples = split_of(splits, split)
     model = artifact.model
     table = tabulate_samples(model, splits, split, progress)
     costs = artifact.costs or profile(model, repeats=0)
-    result = evaluate_table(table, costs, policy, model.task)
-    timing = bench_policy(model, policy, samples, [batch], images=512, rounds=5, progress=progress)[0]
-    result["dynamic"]["speedup"]["measured"] = timing["measured_speedup"]
-    result["dynamic"]["speedup_intervals"]["measured_range"] = timing["measured_speedup_range"]
-    conditions = {key: timing[key] for key in ("runtime", "precision", "threads")}
-    about = {"data": splits.record["source"], "split": split}
-    return {**about, **result, **conditions, "timing": timing, "host": host(), "versions": versions()}
+    results = {}
+    for name, policy in policies.items():
+        result = evaluate_table(table, costs, policy, model.task)
+        timing = bench_policy(model, policy, samples, [batch], images=512, rounds=5, progress=progress)[0]
+        result["dynamic"]["speedup"]["measured"] = timing["measured_speedup"]
+        result["dynamic"]["speedup_intervals"]["measured_range"] = timing["measured_speedup_range"]
+        conditions = {key: timing[key] for key in ("runtime", "precision", "threads")}
+        about = {"data": splits.record["source"], "split": split}
+        results[name] = {**about, **result, **conditions, "timing": timing, "host": host(), "versions": versions()}
+    return results
 
 
 def tabulate_samples(

@@ -206,6 +206,31 @@ POLICIES = Table(
             "leave at the first exit whose score reaches its threshold",
             "1709.01686, 2308.00255",
         ),
+        "patience": Entry(
+            "offramp.policies.patience:Patience", "leave when exits have agreed often enough in a row", "2006.04152"
+        ),
+        "patient-confident": Entry(
+            "offramp.policies.patience:PatientConfident",
+            "leave when exits have been sure often enough in a row",
+            "PCEE-BERT, 2308.00255",
+        ),
+        "vote": Entry(
+            "offramp.policies.vote:Vote", "leave when enough of the exits so far give one answer", "2301.07099"
+        ),
+        "ensemble": Entry(
+            "offramp.policies.ensemble:Ensemble",
+            "leave when the geometric mean of the exits so far is sure; it answers",
+            "2106.05409",
+        ),
+        "reliability": Entry(
+            "offramp.policies.reliability:Reliability",
+            "leave where the exit's validated accuracy at this score is high enough",
+            "2412.19325",
+        ),
+        "gates": Entry("offramp.policies.gates:Gates", "a learned logistic gate an exit, on four scores", "2310.09163"),
+        "scheduler": Entry(
+            "offramp.policies.gates:Scheduler", "a learned score an exit, thresholds by quota", "2301.07099"
+        ),
         "forced": Entry(
             "offramp.policies.forced:Forced",
             "leave at an exit that was fixed beforehand; measures the engine apart from the accuracy",

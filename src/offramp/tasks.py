@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,6 +40,12 @@ class Task(Protocol):
     def score(self, kind: str, output: Tensor, previous: Tensor | None) -> Tensor:
         """How sure ``output`` is, ``(B,)`` within 0 and 1; ``previous`` is the output of the exit that ran before."""
 
+    def ensemble(self, outputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        """Several exits' outputs ``(exits, B, num_outputs)`` as one ``(B, num_outputs)``, weighted ``(exits,)``."""
+
+    def product(self, outputs: Tensor) -> Tensor:
+        """Several exits' outputs ``(exits, B, num_outputs)`` as a product of experts, ``(B, num_outputs)``."""
+
     def answer(self, output: Tensor) -> Tensor:
         """The answer, ``(B,)``: a class index, a number."""
 
@@ -48,14 +56,17 @@ class Task(Protocol):
 class Classification:
     """One class of several. An output holds logits; a sample is right or wrong, and the metric is top-1 accuracy.
 
-    Scores: ``confidence``, the largest softmax probability.
+    Scores, of the softmax probabilities p of C classes, each between 0 and 1:
+    ``confidence``, the largest p; ``margin``, the largest minus the second; ``entropy``, 1 − H(p) / log C (EENet's
+    form, 2301.07099; BranchyNet and DeeBERT take H itself); ``power-entropy``, the same of p² / Σ p² (JEI-DNN,
+    2310.09163); ``energy``, ½ + ½ e / (1 + |e|) for e = log Σ exp(logits), which keeps the order at any size.
     """
 
     name = "classification"
     metric = "accuracy"
     higher_is_better = True
     unit = "%"
-    scores: tuple[str, ...] = ("confidence",)
+    scores: tuple[str, ...] = ("confidence", "margin", "entropy", "power-entropy", "energy")
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, mean over the batch; a target is a class index, or a probability for each class."""
@@ -78,9 +89,31 @@ class Classification:
         return temperature**2 * functional.kl_div(own, given, reduction="batchmean", log_target=True)
 
     def score(self, kind: str, output: Tensor, previous: Tensor | None) -> Tensor:
-        """The largest probability. Raises ``UsageError`` for an unknown kind."""
+        """One of ``scores``. Raises ``UsageError`` for an unknown kind."""
         _check_kind(self, kind)
-        return output.float().softmax(1).amax(1)
+        logits = output.float()
+        if kind == "confidence":
+            return logits.softmax(1).amax(1)
+        if kind == "margin":
+            best = logits.softmax(1).topk(min(2, logits.shape[1]), 1).values
+            return best[:, 0] - best[:, 1:].sum(1)
+        if kind == "energy":
+            energy = logits.logsumexp(1)
+            return 0.5 + 0.5 * energy / (1 + energy.abs())
+        log_p = (logits * (2 if kind == "power-entropy" else 1)).log_softmax(1)
+        entropy = -(log_p.exp() * log_p).sum(1)
+        return (1 - entropy / math.log(max(logits.shape[1], 2))).clamp(0, 1)
+
+    def ensemble(self, outputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        """The weighted geometric mean of the exits' probabilities, as logits."""
+        logs = outputs.float().log_softmax(2)
+        return ((weights[:, None, None] * logs).sum(0) + bias).log_softmax(1)
+
+    def product(self, outputs: Tensor) -> Tensor:
+        """p ∝ Π max(logit, 0) over exits, as logits; the last exit's where that is 0 for all classes (2306.02652)."""
+        logs = outputs.float().clamp(min=0).log().sum(0).clamp(min=-1e4)
+        nothing = (logs <= -1e4).all(1, keepdim=True)
+        return torch.where(nothing, outputs[-1].float(), logs).log_softmax(1)
 
     def answer(self, output: Tensor) -> Tensor:
         """The index of the largest logit."""
@@ -129,6 +162,14 @@ class Counting:
         if previous is None:
             return output.new_zeros(len(output))
         return 1 / (1 + (output[:, 0].float() - previous[:, 0].float()).abs())
+
+    def ensemble(self, outputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        """The weighted mean of the exits' numbers."""
+        return (weights[:, None, None] * outputs.float()).sum(0) / weights.sum() + bias
+
+    def product(self, outputs: Tensor) -> Tensor:
+        """The mean of the exits' numbers."""
+        return outputs.float().mean(0)
 
     def answer(self, output: Tensor) -> Tensor:
         """The number itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,11 +62,29 @@ class Evidence:
         exit: the index of the exit, 0 for the first.
         output: the head's output, shape ``(n, num_outputs)``.
         score: how sure the exit is, shape ``(n,)``, between 0 and 1, higher is surer.
+        task: what an output means: other scores, answers, ensembles of outputs (``offramp.tasks.Task``).
+        previous: the output of the exit that ran before, for scores that compare the two; None at the first.
     """
 
     exit: int
     output: Tensor
     score: Tensor
+    task: Any = None
+    previous: Tensor | None = None
+
+
+class Decision(NamedTuple):
+    """What a policy says at an exit.
+
+    Args:
+        leave: who leaves here, bool ``(n,)``.
+        state: what is remembered about all ``n``, leavers included.
+        output: what is answered here, ``(n, num_outputs)``, where that is not the head's own output.
+    """
+
+    leave: Tensor
+    state: State
+    output: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +168,7 @@ class CostTable:
         after: for each early exit the block that it reads.
         macs: multiply-adds of one sample.
         seconds: median wall-clock seconds of a batch of ``batch_size``; None where nothing was timed.
+        p95: the 95th percentile of the same.
         batch_size: the batch that was timed.
         conditions: device, threads, precision, versions.
     """
@@ -159,10 +178,11 @@ class CostTable:
     seconds: Parts | None = None
     batch_size: int = 1
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    p95: Parts | None = None
 
     def parts(self, unit: str) -> Parts:
-        """The parts in one unit, ``macs`` or ``seconds``; raises ``ValueError`` where that was not measured."""
-        chosen = {"macs": self.macs, "seconds": self.seconds}.get(unit)
+        """The parts in one unit, ``macs``, ``seconds`` or ``p95``; ``ValueError`` where that was not measured."""
+        chosen = {"macs": self.macs, "seconds": self.seconds, "p95": self.p95}.get(unit)
         if chosen is None:
             raise ValueError(f"this cost table has no {unit!r}")
         return chosen
@@ -190,11 +210,12 @@ class CostTable:
         def parts(v: Mapping[str, Any]) -> Parts:
             return Parts(float(v["stem"]), tuple(v["steps"]), tuple(v["heads"]), float(v["final"]))
 
-        seconds = values["seconds"]
+        seconds, p95 = values["seconds"], values.get("p95")
         return CostTable(
             tuple(values["after"]),
             parts(values["macs"]),
             None if seconds is None else parts(seconds),
             int(values["batch_size"]),
             dict(values["conditions"]),
+            None if p95 is None else parts(p95),
         )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from benchmarks.compare.plan import METHODS, all_heads, layout, runs
-from benchmarks.compare.rows import _area, heads_over_seeds, mean_and_deviation, part_of, worth
+from benchmarks.compare.rows import area_of, heads_over_seeds, mean_and_deviation, part_of, worth
 from helpers import random_table, simple_costs, tiny_model, tiny_vit
 
 import offramp
@@ -29,8 +29,8 @@ def test_a_part_of_the_tables_is_the_table_of_a_part():
 
 def test_the_area_is_the_mean_accuracy_from_half_the_cost_to_all_of_it():
     line = [{"macs_speedup": s, "accuracy": 0.5 + 0.4 / s} for s in (1.0, 1.25, 2.0, 2.5)]
-    assert _area(line) == pytest.approx(0.8)
-    assert _area(line[:2]) is None
+    assert area_of(line) == pytest.approx(0.8)
+    assert area_of(line[:2]) is None
 
 
 def test_over_seeds():

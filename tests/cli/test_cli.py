@@ -142,6 +142,40 @@ def test_calibrate_on_data_into_the_model(trained, cli):
     assert provenance["data"]["split"] == "validation"
 
 
+@pytest.mark.parametrize(
+    "goal",
+    [
+        ("--max-cost", "100MMACs"),
+        ("--max-cost", "10s"),
+        ("--risk", "0.1", "--method", "crc", "--loss", "gap"),
+        ("--target-speedup", "1.2", "--rule", "ensemble"),
+        ("--target-speedup", "1.2", "--score", "margin", "--shared", "--unit", "seconds"),
+    ],
+)
+def test_every_kind_of_goal(goal, trained, cli, tmp_path):
+    code, out, err = cli(
+        "calibrate", trained / "model", *goal, "--out", tmp_path / "p.json", "--plot", tmp_path / "p.png"
+    )
+    assert code == 0, err
+    assert "speed-up" in out
+    assert ("On average over calibration sets" in out) == (goal[0] == "--risk")
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_policies_in_one_table(trained, cli, tmp_path):
+    for name, goal in (("a.json", ("--max-drop", "1")), ("b.json", ("--risk", "0.1", "--confidence", "0.9"))):
+        assert cli("calibrate", trained / "model", *goal, "--out", tmp_path / name)[0] == 0
+    both = ("--policy", tmp_path / "a.json", "--policy", tmp_path / "b.json", "--device", "cpu")
+    code, out, _ = cli("evaluate", trained / "model", "digits", *both, "--json")
+    assert code == 0
+    results = json.loads(out)["policies"]
+    assert [Path(name).name for name in results] == ["a.json", "b.json"]
+    assert {"auroc", "ece", "brier"} <= set(results[str(tmp_path / "a.json")]["exits"][0])
+    code, out, _ = cli("evaluate", trained / "model", "digits", *both)
+    assert "guaranteed" in out
+    assert "ucb" in out
+
+
 def test_predict(trained, cli, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "0.png").read_bytes())))
     code, out, _ = cli(
@@ -210,7 +244,11 @@ WRONG = {
     "policy file": (1, ["evaluate", "MODEL", "digits", "--policy", "nowhere.json"], "no policy could be read"),
     "no goal": (2, ["calibrate", "MODEL"], "exactly one goal"),
     "two goals": (2, ["calibrate", "MODEL", "--max-drop", "1", "--target-speedup", "2"], "exactly one goal"),
-    "out of reach": (2, ["calibrate", "MODEL", "--target-speedup", "99"], "out of reach"),
+    "out of reach": (1, ["calibrate", "MODEL", "--target-speedup", "99"], "out of reach: the first exit alone gives"),
+    "samples needed": (1, ["calibrate", "MODEL", "--risk", "0.001"], "are needed"),
+    "cost": (2, ["calibrate", "MODEL", "--max-cost", "3 watts"], "such as 3ms"),
+    "cost number": (2, ["calibrate", "MODEL", "--max-cost", "3e-ms"], "is no number"),
+    "rule": (2, ["calibrate", "MODEL", "--max-drop", "1", "--rule", "ensembel"], "did you mean 'ensemble'"),
     "unit": (2, ["calibrate", "MODEL", "--max-drop", "1", "--unit", "watts"], "macs or seconds"),
     "empty folder": (1, ["predict", "-m", "MODEL", "EMPTY"], "holds no images"),
     "empty data": (1, ["evaluate", "MODEL", "EMPTY"], "holds no images"),

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import images, spread_thresholds, tiny_model
 
 import offramp
 from offramp.policies import load_policy, save_policy
+from offramp.policies.ensemble import Ensemble
 from offramp.policies.forced import Forced
+from offramp.policies.gates import Gates, Scheduler
+from offramp.policies.patience import Patience, PatientConfident
+from offramp.policies.reliability import Reliability
 from offramp.policies.threshold import Threshold
+from offramp.policies.vote import Vote
 from offramp.registry import POLICIES, RUNTIMES
 
 N = 2000
 MARGIN = 1e-5
-"""Scores this near a threshold may fall on either side: another batch size sums in another order."""
+"""Outputs are this sure, another batch size sums in another order: a sample that leaves elsewhere when its outputs move
+so much may fall on either side."""
 
 
 @pytest.fixture(scope="module")
 def setting():
-    model = tiny_model()
+    model = tiny_model(seed=2)  # whose exits sometimes agree
     x = images(N)
     table = offramp.tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
     return model, x, table
@@ -32,18 +40,45 @@ def examples(model, x):
         "threshold": [
             lambda rows: Threshold((first, second, third)),
             lambda rows: Threshold((None, second, None)),
+            lambda rows: Threshold((0.3, 0.3, 0.3), "margin", (2.0, 1.0, 0.5, 1.0)),
             lambda rows: Threshold((None, None, None)),
+        ],
+        "patience": [lambda rows: Patience(1, (0, 1, 2)), lambda rows: Patience(1, (0, 2))],
+        "patient-confident": [lambda rows: PatientConfident(2, sorted((first, second, third))[1] - 0.05, (0, 1, 2))],
+        "vote": [lambda rows: Vote(2, (0, 1, 2)), lambda rows: Vote(2, (1, 2))],
+        "ensemble": [
+            lambda rows: Ensemble((first, second, third), (0, 1, 2)),
+            lambda rows: Ensemble((first, 0.9), (0, 2), ((1.0,), (0.2, 1.5)), ((0.0,) * 5, (0.0, 1, 0, 0, 0))),
+        ],
+        "reliability": [
+            lambda rows: Reliability(0.6, (0, 1), (((0.2, first, 1.0), (0.1, 0.6, 1.0)), ((0.3, second), (0.2, 0.6)))),
+        ],
+        "gates": [
+            lambda rows: Gates(
+                ((20.0, 0, 0, 0), (20.0, 0, 1, 0), (20.0, 1, 0, 1)),
+                (-20.0 * first, -20.0 * second, -20.0 * third),
+                (0, 1, 2),
+            )
+        ],
+        "scheduler": [
+            lambda rows: Scheduler(
+                (first, None, third),
+                ((0.0,) * 5 + (1.0, 0.0), (0.1,) * 8, (0.0,) * 5 + (0.9, 0.0, 0.1, 0.1)),
+                (0.0, 0.0, -0.02),
+                (0, 1, 2),
+            ),
         ],
         "forced": [lambda rows: Forced(tuple((rows % 4).tolist()), 3)],
     }
 
 
 def near_threshold(policy, table) -> torch.Tensor:
-    """Samples with a score within the margin of a threshold, at any exit."""
+    """Samples that leave elsewhere when the outputs move by the margin."""
+    expected = offramp.replay(policy, table).exit
     near = torch.zeros(len(table), dtype=torch.bool)
-    for k, threshold in enumerate(getattr(policy, "thresholds", ())):
-        if threshold is not None:
-            near |= (table.outputs[k].softmax(1).amax(1) - threshold).abs() < MARGIN
+    for seed in range(8):
+        noise = torch.randn(table.outputs.shape, generator=torch.Generator().manual_seed(seed)).sign() * MARGIN
+        near |= offramp.replay(policy, replace(table, outputs=table.outputs + noise)).exit != expected
     return near
 
 
@@ -67,7 +102,9 @@ def test_replay_is_live(setting, name):
         for runtime in RUNTIMES:
             live = offramp.run(model, x, policy, runtime)
             assert_same(live, replayed, near_threshold(policy, table))
-        assert set(replayed.exit.tolist()) == {*policy.heads, 3}
+        taken = set(replayed.exit.tolist())
+        assert taken <= {*policy.heads, 3}
+        assert len(taken) > 1 or not policy.heads
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -13,9 +13,10 @@ def evidence(scores, exit=0):
 
 
 def test_reaching_the_threshold_is_enough():
-    leave, state = Threshold((0.5, None)).step((), evidence([0.4, 0.5, 0.6]))
+    leave, state, output = Threshold((0.5, None)).step((), evidence([0.4, 0.5, 0.6]))
     assert leave.tolist() == [False, True, True]
     assert state == ()
+    assert output is None
 
 
 def test_heads_are_the_exits_that_are_on():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,6 @@ from offramp.cli._shared import (
     Json,
     Model,
     OneThreshold,
-    PolicyFile,
     Threads,
     between,
     chosen_policy,
@@ -32,7 +32,9 @@ def command(
     model: Model,
     data: Annotated[str, typer.Argument(help="A folder, an .npz file, torchvision/NAME, or digits.")],
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    policy: PolicyFile = None,
+    policy: Annotated[
+        list[Path] | None, typer.Option(help="A policy file to use instead of the model's own; several are compared.")
+    ] = None,
     threshold: OneThreshold = None,
     batch: Annotated[int, typer.Option(help="The batch that the measured speed-up is timed with.", min=1)] = 64,
     device: Device = "auto",
@@ -40,15 +42,49 @@ def command(
     json: Json = False,
 ) -> None:
     """Accuracy, exit shares and the three speed-ups on a split, with 95 % bootstrap intervals."""
-    from offramp.pipeline import evaluate, open_for
+    from offramp.pipeline import evaluate, evaluate_each, open_for
 
+    files = policy or []
     artifact = ready(model, device, threads)
-    rule = chosen_policy(artifact, policy, threshold)
-    result = {"model": str(model), **evaluate(artifact, rule, open_for(artifact, data), split, batch, progress=True)}
+    if len(files) < 2:
+        rule = chosen_policy(artifact, files[0] if files else None, threshold)
+        result = {"model": str(model), **evaluate(artifact, rule, open_for(artifact, data), split, batch, True)}
+        if json:
+            emit(result)
+        else:
+            show(artifact, result)
+        return
+    policies = {str(file): chosen_policy(artifact, file, threshold) for file in files}
+    results = evaluate_each(artifact, policies, open_for(artifact, data), split, batch, progress=True)
     if json:
-        emit(result)
+        emit({"model": str(model), "policies": results})
     else:
-        show(artifact, result)
+        compare(artifact, results)
+
+
+def compare(artifact: Artifact, results: dict[str, dict[str, Any]]) -> None:
+    """Several policies in one table for people."""
+    task = artifact.model.task
+    rows = []
+    for name, result in results.items():
+        dynamic, policy = result["dynamic"], result["policy"]
+        promise = policy.get("provenance", {}).get("guarantee", {})
+        rows.append(
+            [
+                f"{name}  {policy['policy']}",
+                metric(task, dynamic["value"]),
+                between(task, dynamic["interval"]),
+                f"{dynamic['speedup']['layers']:.2f}",
+                f"{dynamic['speedup']['macs']:.2f}",
+                f"{dynamic['speedup']['measured']:.2f}",
+                promise.get("method", "no") if promise.get("method") != "naive" else "no",
+            ]
+        )
+    first = next(iter(results.values()))
+    title = f"{first['samples']} samples of {first['data']}, {first['split']} split; "
+    title += f"static {metric(task, first['static']['value'])}"
+    columns = ["policy", task.metric, "95 % interval", "layers", "MACs", "measured", "guaranteed"]
+    table(title, columns, rows)
 
 
 def show(artifact: Artifact, result: dict[str, Any]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from offramp.cost.latency import synchronise
@@ -19,8 +21,8 @@ from offramp.versions import host, versions
 def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> CostTable:
     """What stem, blocks, heads and final classifier cost.
 
-    MACs are those of one sample. Seconds are medians over ``repeats`` passes through the whole model on random
-    images, each part timed where it stands in the chain, so that caches are as in use.
+    MACs are those of one sample. Seconds are medians, and 95th percentiles, over ``repeats`` passes through the whole
+    model on random images, each part timed where it stands in the chain, so that caches are as in use.
 
     Args:
         model: the model, on the device that it shall be timed on.
@@ -29,12 +31,12 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
     """
     with evaluating(model):
         macs = _walk(model, _images(model, 1), count_macs)
-        seconds = None
+        seconds = p95 = None
         if repeats:
             x = _images(model, batch_size)
             with torch.inference_mode():
                 passes = [_walk(model, x, partial(_clock, x.device)) for _ in range(repeats + 2)][2:]
-            seconds = _median(passes)
+            seconds, p95 = _over(passes, statistics.median), _over(passes, _p95)
     return CostTable(
         model.after[:-1],
         macs,
@@ -48,6 +50,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
             "host": host(),
             "versions": versions(),
         },
+        p95,
     )
 
 
@@ -69,16 +72,22 @@ def _clock(device: torch.device, function: Any, *args: Any) -> tuple[float, Any]
     return time.perf_counter() - start, result
 
 
-def _median(passes: list[Parts]) -> Parts:
-    def middle(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
-        return tuple(statistics.median(column) for column in zip(*rows, strict=True))
+def _over(passes: list[Parts], reduce: Callable[[Iterable[float]], float]) -> Parts:
+    """Each part over all passes."""
+
+    def each(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(reduce(column) for column in zip(*rows, strict=True))
 
     return Parts(
-        statistics.median(p.stem for p in passes),
-        middle([p.steps for p in passes]),
-        middle([p.heads for p in passes]),
-        statistics.median(p.final for p in passes),
+        reduce(p.stem for p in passes),
+        each([p.steps for p in passes]),
+        each([p.heads for p in passes]),
+        reduce(p.final for p in passes),
     )
+
+
+def _p95(values: Iterable[float]) -> float:
+    return float(np.quantile(list(values), 0.95))
 
 
 def _images(model: EarlyExitModel, n: int) -> torch.Tensor:

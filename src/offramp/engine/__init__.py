@@ -1,6 +1,7 @@
 """The engine: one compaction loop over any runtime, and what stands on it."""
 
 from offramp.engine.anytime import anytime
+from offramp.engine.deadline import run_until
 from offramp.engine.loop import Runtime, run_policy
 from offramp.engine.measure import Measurement, macs_speedup, measure
 from offramp.engine.run import run
@@ -16,5 +17,6 @@ __all__ = [
     "measure",
     "run",
     "run_policy",
+    "run_until",
     "tabulate",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from offramp.policies import Policy
+from offramp.policies import Policy, score_of
 from offramp.tasks import Task
 from offramp.types import Evidence, Trace
 
@@ -57,14 +57,16 @@ def run_policy(runtime: Runtime, x: Tensor, policy: Policy, task: Task) -> Trace
         if not final and k not in policy.heads:
             continue
         output = runtime.final(h) if final else runtime.head(k, h)
-        score = task.score(policy.score, output, previous)
+        score = score_of(policy, task, k, output, previous)
         if outputs is None:
             outputs = output.new_empty(len(x), output.shape[1])
-        outputs[rows], exits[rows], scores[rows] = output, k, score
+        exits[rows], scores[rows] = k, score
         if final:
+            outputs[rows] = output
             break
-        leave, state = policy.step(state, Evidence(k, output, score))
-        keep = (~leave).nonzero()[:, 0]
+        decision = policy.step(state, Evidence(k, output, score, task, previous))
+        outputs[rows], state = output if decision.output is None else decision.output, decision.state
+        keep = (~decision.leave).nonzero()[:, 0]
         if len(keep) == 0:
             break
         previous = output

@@ -33,12 +33,18 @@ def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime
     """
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
-    x = x.to(next(model.parameters()).device)
-    model.check_input(x)
-    if not torch.isfinite(x).all():
-        raise DataError("the images hold values that are not finite (NaN or infinity)")
+    x = prepared(model, x)
     if len(x) == 0:  # some of timm's models cannot reshape a batch of none
         return Trace(x.new_empty(0, model.num_outputs), torch.empty(0, dtype=torch.long), x.new_empty(0))
     running = RUNTIMES.resolve(runtime)(model) if isinstance(runtime, str) else runtime
     with evaluating(model), torch.inference_mode():
         return run_policy(running, x, policy, model.task)
+
+
+def prepared(model: EarlyExitModel, x: Tensor) -> Tensor:
+    """Images on the model's device. Raises ``DataError`` for another shape, or values that are not finite."""
+    x = x.to(next(model.parameters()).device)
+    model.check_input(x)
+    if not torch.isfinite(x).all():
+        raise DataError("the images hold values that are not finite (NaN or infinity)")
+    return x

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from offramp.errors import ArtifactError, UsageError
 from offramp.registry import POLICIES
-from offramp.types import Evidence, State
+from offramp.tasks import Task
+from offramp.types import Decision, Evidence, State
 
 
 class Policy(Protocol):
@@ -29,8 +30,22 @@ class Policy(Protocol):
     def init(self, n: int) -> State:
         """What is remembered about ``n`` samples before the first exit; every tensor has ``n`` rows."""
 
-    def step(self, state: State, evidence: Evidence) -> tuple[Tensor, State]:
-        """Who leaves here, bool ``(n,)``, and what is remembered about all ``n``, leavers included."""
+    def step(self, state: State, evidence: Evidence) -> Decision:
+        """Who leaves here, what is remembered, and the answer where it is not the head's own."""
+
+
+def score_of(policy: Policy, task: Task, exit: int, output: Tensor, previous: Tensor | None) -> Tensor:
+    """The score that a policy reads at an exit: of the output at the policy's temperature, where it has some.
+
+    Args:
+        policy: the policy; one with ``temperatures`` has one for each exit, the final exit last.
+        task: what an output means.
+        exit: the index of the exit.
+        output: ``(n, num_outputs)``.
+        previous: the output of the exit that ran before, or None.
+    """
+    temperatures: tuple[float, ...] = getattr(policy, "temperatures", ())
+    return task.score(policy.score, output / temperatures[exit] if temperatures else output, previous)
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
@@ -44,11 +59,15 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
 def policy_from_json(values: Mapping[str, Any]) -> Policy:
     """A policy from what ``policy_to_json`` gave. Raises ``ArtifactError`` where the values are those of no policy."""
     try:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "policy"}
+        fields = {k: _frozen(v) for k, v in values.items() if k != "policy"}
         policy: Policy = POLICIES.resolve(str(values["policy"]))(**fields)
     except (UsageError, KeyError, TypeError) as error:
         raise ArtifactError(f"this is no policy: {error}") from error
     return policy
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
 def save_policy(policy: Policy, path: str | Path) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from offramp.errors import UsageError
-from offramp.types import Evidence, State
+from offramp.types import Decision, Evidence, State
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class Forced:
             raise UsageError(f"exits are fixed for {len(self.exits)} rows, the batch has {n}")
         return (torch.tensor(self.exits, dtype=torch.long),)
 
-    def step(self, state: State, evidence: Evidence) -> tuple[Tensor, State]:
+    def step(self, state: State, evidence: Evidence) -> Decision:
         """Leave where the exit is the fixed one."""
-        return state[0] == evidence.exit, state
+        return Decision(state[0] == evidence.exit, state)
 
 
 def forced_shares(shares: Sequence[float], batch: int) -> Forced:

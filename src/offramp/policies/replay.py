@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from offramp.errors import UsageError
-from offramp.policies._policy import Policy
+from offramp.policies._policy import Policy, score_of
 from offramp.tasks import Task, get_task
 from offramp.types import Evidence, ExitTable, Trace
 
@@ -37,13 +37,13 @@ def replay(policy: Policy, table: ExitTable, task: str | Task | None = None) -> 
     previous = None
     for k in (*policy.heads, final):
         here = table.outputs[k]
-        sure = meaning.score(policy.score, here, previous)
-        if k == final:
-            leave = inside
-        else:
-            leave, state = policy.step(state, Evidence(k, here, sure))
-            leave = leave & inside
-        exits[leave], output[leave], score[leave] = k, here[leave], sure[leave]
+        sure = score_of(policy, meaning, k, here, previous)
+        answer, leave = here, inside
+        if k < final:
+            decision = policy.step(state, Evidence(k, here, sure, meaning, previous))
+            leave, state = decision.leave & inside, decision.state
+            answer = here if decision.output is None else decision.output
+        exits[leave], output[leave], score[leave] = k, answer[leave], sure[leave]
         inside = inside & ~leave
         previous = here
     return Trace(output, exits, score)

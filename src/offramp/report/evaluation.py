@@ -8,6 +8,7 @@ import torch
 
 from offramp.policies import Policy, policy_to_json, replay
 from offramp.report.intervals import bootstrap_interval
+from offramp.report.quality import exit_quality
 from offramp.tasks import Task
 from offramp.types import CostTable, ExitTable
 
@@ -34,6 +35,7 @@ def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Tas
     full, deepest = costs.macs.static, float(blocks[-1])
     shares = torch.bincount(trace.exit, minlength=len(table.outputs)).double() / len(table)
     everything = tuple(range(len(costs.after)))
+    trust = exit_quality(table, task)
     return {
         "samples": len(table),
         "static": {
@@ -60,9 +62,10 @@ def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Tas
                 "head": head,
                 "value": float(task.quality(output, table.targets).double().mean()),
                 "macs": macs,
+                **trusted,
             }
-            for after, head, output, macs in zip(
-                table.after, table.heads, table.outputs, costs.to_exit(everything), strict=True
+            for after, head, output, macs, trusted in zip(
+                table.after, table.heads, table.outputs, costs.to_exit(everything), trust, strict=True
             )
         ],
         "policy": policy_to_json(policy),

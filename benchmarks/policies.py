@@ -1,0 +1,176 @@
+"""Which rule for leaving is worth most? All policies on one trained model, at equal MACs.
+
+Everything is chosen on validation data: thresholds, numbers of votes, gates, ensembles, temperatures. Test data is read
+once, for what is reported. The reference is what people do: one threshold on the largest probability, shared by all
+exits, tuned for the same MACs. Random exits and an oracle that knows the labels stand below and above.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import offramp
+from benchmarks import publish
+from benchmarks.compare.rows import area_of
+from offramp._progress import track
+from offramp.artifact import load_artifact
+from offramp.calibration import Columns, columns_of, fit_temperatures, halves
+from offramp.calibration.budget import exit_distribution, quota_thresholds
+from offramp.calibration.references import at_random, oracle
+from offramp.calibration.rules import RULES
+from offramp.engine.bench import bench_policy
+from offramp.engine.measure import macs_speedup
+from offramp.errors import GoalError
+from offramp.pipeline import open_for, tabulate_samples
+from offramp.policies import Policy, replay
+from offramp.policies.threshold import Threshold
+from offramp.report import bootstrap_interval
+from offramp.types import CostTable, ExitTable
+
+TARGETS = (1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
+SHOWN = (1.5, 2.0, 2.5)
+
+Choose = Callable[[float], Policy]
+
+
+def ways(validation: ExitTable, costs: CostTable) -> dict[str, Choose]:
+    """For each rule a function from a MACs speed-up to the policy chosen on validation data."""
+    fitted, chosen = halves(validation)
+    temperatures = fit_temperatures(fitted)
+
+    def per_exit(score: str) -> Choose:
+        return lambda s: offramp.calibrate(validation, costs, target_speedup=s, score=score)
+
+    found: dict[str, Choose] = {
+        "max-probability, one threshold": lambda s: offramp.calibrate(validation, costs, target_speedup=s, shared=True),
+        "max-probability, one an exit": per_exit("confidence"),
+        "margin, one an exit": per_exit("margin"),
+        "entropy, one an exit": per_exit("entropy"),
+        "energy, one an exit": per_exit("energy"),
+        "temperature-scaled, one an exit": lambda s: offramp.calibrate(
+            chosen, costs, target_speedup=s, temperatures=temperatures
+        ),
+        "exit distribution (MSDNet)": lambda s: _distributed(validation, costs, s),
+    }
+    for rule in RULES:
+        found[rule] = lambda s, rule=rule: offramp.calibrate(validation, costs, target_speedup=s, rule=rule)
+    return found
+
+
+def _distributed(table: ExitTable, costs: CostTable, speedup: float) -> Policy:
+    columns = columns_of(table, costs)
+    shares = exit_distribution(columns, columns.static / speedup)
+    return Threshold(quota_thresholds(columns.scores, shares))
+
+
+def at_target(policy: Policy, test: ExitTable, costs: CostTable, model: Any) -> dict[str, Any]:
+    """What a policy is worth on test data."""
+    trace = replay(policy, test)
+    right = model.task.quality(trace.output, test.targets).double()
+    return {
+        "accuracy": float(right.mean()),
+        "interval": bootstrap_interval(right.numpy()),
+        "macs_speedup": macs_speedup(costs, policy.heads, trace),
+    }
+
+
+def at_macs(points: list[dict[str, Any]], speedup: float) -> float | None:
+    """Accuracy at these MACs, on the straight line between two points; that of the dearest point beyond it.
+
+    A policy that was asked for a speed-up may find that a larger one loses nothing. None where no point is so cheap.
+    """
+    found = sorted((1 / p["macs_speedup"], p["accuracy"]) for p in points)
+    costs, accuracies = np.array(found).T
+    if 1 / speedup < costs[0] - 0.01:
+        return None
+    return float(np.interp(1 / speedup, costs, accuracies))
+
+
+def references(columns: Columns) -> dict[str, dict[str, Any]]:
+    """Random exits with MSDNet's shares for each target, and the oracle."""
+    random = []
+    for target in TARGETS:
+        try:
+            point = at_random(columns, exit_distribution(columns, columns.static / target))
+        except GoalError:
+            continue
+        random.append({"accuracy": point.quality, "macs_speedup": columns.static / point.cost})
+    best = oracle(columns)
+    return {
+        "random": {"curve": random, **{f"at_{s}": at_macs(random, s) for s in SHOWN}},
+        "oracle": {"accuracy": best.quality, "macs_speedup": columns.static / best.cost},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("cifar10"), help="a saved model, or one in the box")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--name", default="CIFAR-10 (JPEG copy)", help="what to call the data in the result")
+    args = parser.parse_args()
+    artifact = load_artifact(args.model)
+    model, splits = artifact.model, open_for(artifact, args.data)
+    costs = artifact.costs or offramp.profile(model, repeats=0)
+    validation = tabulate_samples(model, splits, "validation", progress=True)
+    test = tabulate_samples(model, splits, "test", progress=True)
+    all_ways = ways(validation, costs)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, choose in track(all_ways.items(), "policies", len(all_ways)):
+        points, chosen = [], {}
+        for target in TARGETS:
+            try:
+                policy = choose(target)
+            except GoalError:
+                continue
+            points.append({"target": target, **at_target(policy, test, costs, model)})
+            chosen[target] = policy
+        rows[name] = {"points": points, "policy": chosen.get(2.0)}
+    risk = offramp.calibrate(validation, costs, risk=0.02, method="ucb")
+    rows["risk 2 %, UCB (guaranteed)"] = {"points": [at_target(risk, test, costs, model)], "policy": risk}
+    reference = rows["max-probability, one threshold"]["points"]
+    found = []
+    for name, row in rows.items():
+        timing = {"measured_speedup": None}
+        if row["policy"] is not None:
+            timing = bench_policy(model, row["policy"], splits.test, [64], images=512, rounds=5)[0]
+        accuracies = {str(s): at_macs(row["points"], s) for s in SHOWN} if len(row["points"]) > 1 else {}
+        over = {s: None if a is None else a - (at_macs(reference, float(s)) or 0) for s, a in accuracies.items()}
+        promise = getattr(row["policy"], "provenance", {}).get("guarantee", {}).get("sentence")
+        found.append(
+            {
+                "policy": name,
+                "accuracy_at_macs": accuracies,
+                "over_max_probability": over,
+                "area": area_of(row["points"]) if len(row["points"]) > 1 else None,
+                "measured_speedup_at_2": timing["measured_speedup"],
+                "guarantee": promise,
+                "points": row["points"],
+            }
+        )
+    best = max(
+        (r for r in found if r["over_max_probability"].get("2.0") is not None),
+        key=lambda r: r["over_max_probability"]["2.0"],
+    )
+    static = model.task.quality(test.outputs[-1], test.targets).double()
+    publish(
+        "policies",
+        {
+            "model": str(args.model),
+            "data": {"name": args.name, **splits.record},
+            "static": {"accuracy": float(static.mean()), "interval": bootstrap_interval(static.numpy())},
+            "rows": found,
+            "references": references(columns_of(test, costs)),
+            "best_at_2": {"policy": best["policy"], "over_max_probability": best["over_max_probability"]["2.0"]},
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
