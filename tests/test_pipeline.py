@@ -103,3 +103,26 @@ def test_a_teacher_mixing_averaging_and_a_curriculum_by_recipe(tmp_path, digits)
         check_recipe({"name": "x", **common, "teacher": {"weight": 0.5}})
     with pytest.raises(UsageError, match=r"teacher.name: there is no timm model 'vit_tini'"):
         check_recipe({"name": "x", **common, "teacher": {"name": "vit_tini"}})
+
+
+def test_the_record_holds_no_path_of_the_data(tmp_path, digits):
+    import numpy as np
+
+    from offramp.pipeline import train_recipe
+
+    pixels = np.stack([np.asarray(digits.train.read(i)) for i in range(200)])
+    targets = digits.train.targets[:200]
+    np.savez(tmp_path / "few.npz", x_train=pixels, y_train=targets, x_test=pixels, y_test=targets)
+    few = check_recipe(
+        {
+            "name": "x",
+            "data": {"source": str(tmp_path / "few.npz"), "validation": 50},
+            "backbone": {"name": "vit_tiny_patch16_224", "args": {**ARGS, "num_classes": 10}},
+            "exits": [{"after": 2}],
+            "training": {"epochs": 0},
+            "task": "classification",
+        }
+    )
+    artifact = train_recipe(few, tmp_path / "m", "cpu")
+    assert artifact.record["recipe"]["data"]["source"] == "few.npz"
+    assert str(tmp_path) not in (tmp_path / "m" / "card.md").read_text()

@@ -100,6 +100,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         raise UsageError(f"objective {recipe.objective.name!r}: {error}") from error
     folder = out.with_name(out.name + ".run")
     record = {"recipe": recipe.model_dump(mode="json"), "data": dict(splits.record)}
+    record["recipe"]["data"]["source"] = splits.record["source"]  # a path of this machine says nothing elsewhere
     with processes.main_process_first():
         _same_run(folder, record)
     train(
