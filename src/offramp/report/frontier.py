@@ -43,13 +43,15 @@ def draw_frontier(
     ordered = sorted(points)
     axes.plot([s for s, _ in ordered], [scale * m for _, m in ordered], color=_LINE, marker="o", markersize=3.5)
     axes.axhline(scale * static, color=_INK, linewidth=0.8, linestyle=":")
-    axes.annotate("the final exit alone", (1.0, scale * static), (2, 4), textcoords="offset points", color=_INK)
+    axes.plot(1.0, scale * static, marker="D", color=_INK)
+    axes.annotate("the final exit alone", (1.0, scale * static), (8, 5), textcoords="offset points", color=_INK)
     axes.plot(chosen[0], scale * chosen[1], marker="o", markersize=10, color=_CHOICE)
     axes.annotate(
         f"chosen: {chosen[0]:.2f}×, {scale * chosen[1]:.2f}",
         (chosen[0], scale * chosen[1]),
-        (8, -14),
+        (-10, -4),
         textcoords="offset points",
+        horizontalalignment="right",
         color=_CHOICE,
     )
     axes.set_xlabel(f"{'MACs' if unit == 'macs' else 'time'} speed-up on the calibration samples")
