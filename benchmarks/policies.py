@@ -21,7 +21,7 @@ from benchmarks.compare.rows import area_of
 from offramp._progress import track
 from offramp.artifact import load_artifact
 from offramp.calibration import Columns, columns_of, fit_temperatures, halves
-from offramp.calibration.budget import exit_distribution, quota_thresholds
+from offramp.calibration.budget import exit_distribution
 from offramp.calibration.references import at_random, oracle
 from offramp.calibration.rules import RULES
 from offramp.engine.bench import bench_policy
@@ -29,7 +29,6 @@ from offramp.engine.measure import macs_speedup
 from offramp.errors import GoalError
 from offramp.pipeline import open_for, tabulate_samples
 from offramp.policies import Policy, replay
-from offramp.policies.threshold import Threshold
 from offramp.report import bootstrap_interval
 from offramp.types import CostTable, ExitTable
 
@@ -56,17 +55,10 @@ def ways(validation: ExitTable, costs: CostTable) -> dict[str, Choose]:
         "temperature-scaled, one an exit": lambda s: offramp.calibrate(
             chosen, costs, target_speedup=s, temperatures=temperatures
         ),
-        "exit distribution (MSDNet)": lambda s: _distributed(validation, costs, s),
     }
     for rule in RULES:
         found[rule] = lambda s, rule=rule: offramp.calibrate(validation, costs, target_speedup=s, rule=rule)
     return found
-
-
-def _distributed(table: ExitTable, costs: CostTable, speedup: float) -> Policy:
-    columns = columns_of(table, costs)
-    shares = exit_distribution(columns, columns.static / speedup)
-    return Threshold(quota_thresholds(columns.scores, shares))
 
 
 def at_target(policy: Policy, test: ExitTable, costs: CostTable, model: Any) -> dict[str, Any]:

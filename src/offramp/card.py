@@ -41,7 +41,12 @@ def _policy(policy: Policy | None) -> list[str]:
         return ["No policy is stored."]
     values = policy_to_json(policy)
     expected = values.get("provenance", {}).get("expected", {})
-    lines = [f"- {name.replace('_', ' ')}: {_number(value)}" for name, value in expected.items()]
+    intervals = expected.get("intervals", {})
+    lines = []
+    for name, value in expected.items():
+        if name != "intervals":
+            within = f" ({_number(intervals[name])})" if name in intervals else ""
+            lines.append(f"- {name.replace('_', ' ')}: {_number(value)}{within}")
     heading = ["On the data it was calibrated on:", "\n".join(lines)] if lines else []
     return [*heading, _json(values)]
 

@@ -222,6 +222,11 @@ POLICIES = Table(
             "leave when the geometric mean of the exits so far is sure; it answers",
             "2106.05409",
         ),
+        "cascade": Entry(
+            "offramp.policies.cascade:Cascade",
+            "leave where an exit is sure that also hears the logits of the exit before",
+            "2106.05409",
+        ),
         "reliability": Entry(
             "offramp.policies.reliability:Reliability",
             "leave where the exit's validated accuracy at this score is high enough",

@@ -29,6 +29,15 @@ def test_max_drop_is_kept_and_expected_is_what_replay_gives(max_drop):
     assert expected["accuracy"] == pytest.approx(accuracy)
     assert expected["macs_speedup"] == pytest.approx(speedup)
     assert sum(expected["exit_shares"]) == pytest.approx(1)
+    low, high = expected["intervals"]["accuracy"]
+    deviation = (accuracy * (1 - accuracy) / (len(table) - 1)) ** 0.5
+    assert (low, high) == pytest.approx((accuracy - 1.96 * deviation, accuracy + 1.96 * deviation), abs=1e-4)
+    assert (
+        expected["intervals"]["change"][0]
+        <= accuracy - expected["static_accuracy"]
+        <= expected["intervals"]["change"][1]
+    )
+    assert expected["intervals"]["macs_speedup"][0] <= speedup <= expected["intervals"]["macs_speedup"][1]
     assert policy.provenance["goal"] == {"max_drop": max_drop}
 
 

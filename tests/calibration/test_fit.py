@@ -10,6 +10,7 @@ import offramp
 from offramp import UsageError
 from offramp.calibration import (
     columns_of,
+    fit_cascade,
     fit_ensemble,
     fit_gates,
     fit_maps,
@@ -77,6 +78,19 @@ def test_an_ensemble_is_at_least_as_likely_as_its_last_member(both):
         decision = fitted.step(state, offramp.Evidence(k, output, task.score("confidence", output, None), task))
         state = decision.state
         assert task.loss(decision.output, table.targets) <= task.loss(output, table.targets) + 1e-3
+
+
+def test_a_cascade_is_at_least_as_likely_as_its_exits_and_gradients_stop(both):
+    table, _ = both
+    fitted, shorter = fit_cascade(table, (0, 1, 2)), fit_cascade(table, (0, 1))
+    assert fitted.links[:1] == shorter.links, "what a later exit learns changes nothing before it"
+    task, state = offramp.tasks.Classification(), fitted.init(len(table))
+    for k in (0, 1, 2):
+        output = table.outputs[k]
+        decision = fitted.step(state, offramp.Evidence(k, output, task.score("confidence", output, None), task))
+        state = decision.state
+        gained = task.loss(output, table.targets) - task.loss(decision.output, table.targets)
+        assert gained == 0 if k == 0 else gained > 1e-3
 
 
 def test_a_gate_lets_more_go_at_a_higher_price(both):

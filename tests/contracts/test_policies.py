@@ -10,6 +10,7 @@ from helpers import images, spread_thresholds, tiny_model
 
 import offramp
 from offramp.policies import load_policy, save_policy
+from offramp.policies.cascade import Cascade
 from offramp.policies.ensemble import Ensemble
 from offramp.policies.forced import Forced
 from offramp.policies.gates import Gates, Scheduler
@@ -20,6 +21,7 @@ from offramp.policies.vote import Vote
 from offramp.registry import POLICIES, RUNTIMES
 
 N = 2000
+LINK = tuple(tuple(0.2 if i == j else -0.1 for j in range(5)) for i in range(5))
 MARGIN = 1e-5
 """Outputs are this sure, another batch size sums in another order: a sample that leaves elsewhere when its outputs move
 so much may fall on either side."""
@@ -49,6 +51,10 @@ def examples(model, x):
         "ensemble": [
             lambda rows: Ensemble((first, second, third), (0, 1, 2)),
             lambda rows: Ensemble((first, 0.9), (0, 2), ((1.0,), (0.2, 1.5)), ((0.0,) * 5, (0.0, 1, 0, 0, 0))),
+        ],
+        "cascade": [
+            lambda rows: Cascade((first, second, third), (0, 1, 2), (LINK, LINK)),
+            lambda rows: Cascade((0.3, 0.1), (0, 2), (LINK,), "margin"),
         ],
         "reliability": [
             lambda rows: Reliability(0.6, (0, 1), (((0.2, first, 1.0), (0.1, 0.6, 1.0)), ((0.3, second), (0.2, 0.6)))),

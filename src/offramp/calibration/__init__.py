@@ -2,7 +2,7 @@
 
 from offramp.calibration.calibrate import calibrate
 from offramp.calibration.columns import columns_of
-from offramp.calibration.fit import fit_ensemble, fit_gates, fit_maps, fit_scheduler
+from offramp.calibration.fit import fit_cascade, fit_ensemble, fit_gates, fit_maps, fit_scheduler
 from offramp.calibration.risk import control
 from offramp.calibration.search import Columns, Point, frontier
 from offramp.calibration.temperature import fit_temperatures, halves
@@ -13,6 +13,7 @@ __all__ = [
     "calibrate",
     "columns_of",
     "control",
+    "fit_cascade",
     "fit_ensemble",
     "fit_gates",
     "fit_maps",

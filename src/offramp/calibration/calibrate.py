@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from offramp.calibration.columns import columns_of
+from offramp.calibration.expected import expected
 from offramp.calibration.risk import control
 from offramp.calibration.rules import calibrate_rule
 from offramp.calibration.search import Columns, Point, between, evaluate, frontier
@@ -67,7 +68,8 @@ def calibrate(
         task: what an output means, where it is none that the table can name.
 
     Returns:
-        The policy; its ``provenance`` holds goal, data, and the expected metric, speed-up and exit shares.
+        The policy; its ``provenance`` holds goal, data, and the expected metric, speed-up and exit shares with their
+        intervals (``calibration.expected``).
 
     Raises:
         UsageError: not exactly one goal, or one out of its range; a table without samples; tables of different models.
@@ -97,7 +99,7 @@ def calibrate(
         point = _shared_point(columns, goal, value) if shared else _point(columns, goal, value)
     policy = Threshold(point.thresholds, kind, temperatures)
     about = {"unit": unit, "samples": len(table), "data": dict(table.provenance)}
-    return replace(policy, provenance={**record, **about, "expected": _expected(columns, point, meaning, unit)})
+    return replace(policy, provenance={**record, **about, "expected": expected(policy, table, costs, meaning, unit)})
 
 
 def _check(goal: str, value: float) -> None:
@@ -193,13 +195,3 @@ def _out_of_reach(columns: Columns, value: float) -> GoalError:
         costs.append(spent + head)
     fastest = columns.static / min(costs) if costs else 1.0
     return GoalError(f"a speed-up of {value:g} is out of reach: the first exit alone gives {fastest:.2f}")
-
-
-def _expected(columns: Columns, point: Point, meaning: Task, unit: str) -> dict[str, Any]:
-    sign = 1.0 if meaning.higher_is_better else -1.0
-    return {
-        meaning.metric: sign * point.quality,
-        f"static_{meaning.metric}": sign * float(columns.quality[-1].mean()),
-        f"{unit}_speedup": columns.static / point.cost,
-        "exit_shares": list(point.shares),
-    }

@@ -1,4 +1,4 @@
-"""What learned policies learn, from a table: ensembles, maps, gates, EENet's scheduler. All of it takes seconds."""
+"""What learned policies learn, from a table: ensembles, cascades, maps, gates, EENet's scheduler. It takes seconds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 from offramp.calibration.budget import exit_distribution, quota_thresholds
 from offramp.calibration.search import Columns
 from offramp.errors import UsageError
+from offramp.policies.cascade import Cascade, heard
 from offramp.policies.ensemble import Ensemble
 from offramp.policies.gates import FEATURES, Gates, Scheduler, features
 from offramp.policies.reliability import Map
@@ -50,6 +51,36 @@ def fit_ensemble(table: ExitTable, heads: Sequence[int], task: str | Task | None
         weights.append(tuple(logs.detach().exp().tolist()))
         biases.append(tuple(bias.detach().tolist()))
     return Ensemble((1.0,) * len(heads), tuple(heads), tuple(weights), tuple(biases), meaning.scores[0])
+
+
+def fit_cascade(table: ExitTable, heads: Sequence[int], task: str | Task | None = None, steps: int = 100) -> Cascade:
+    """Links of a cascade, one exit after the other, by the loss of its answers (Zero Time Waste, 2106.05409).
+
+    Each link begins at 0, where an exit answers for itself, and is held there by a small penalty on its squares: it has
+    num_outputs² numbers, which a small table could be learned by heart with. The thresholds are 1: choose them
+    afterwards.
+
+    Args:
+        table: outputs on held-out data.
+        heads: the indices of the exits that are asked.
+        task: what an output means.
+        steps: of the optimiser.
+    """
+    meaning = get_task(table.task if task is None else task)
+    links = []
+    together = table.outputs[heads[0]].float()
+    for head in heads[1:]:
+        own, before = table.outputs[head].float(), heard(together)
+        link = torch.zeros(own.shape[1], own.shape[1], requires_grad=True)
+        optimizer = torch.optim.Adam([link], lr=0.02)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            penalty = 1e-3 * link.square().sum()
+            (meaning.loss(own + before @ link.T, table.targets) + penalty).backward()
+            optimizer.step()
+        together = own + before @ link.detach().T
+        links.append(tuple(tuple(row) for row in link.detach().tolist()))
+    return Cascade((1.0,) * len(heads), tuple(heads), tuple(links), meaning.scores[0])
 
 
 def fit_maps(columns: Columns) -> tuple[Map, ...]:

@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from offramp.calibration.budget import exit_distribution, quota_thresholds
 from offramp.calibration.columns import columns_of
-from offramp.calibration.fit import fit_ensemble, fit_gates, fit_maps, fit_scheduler
+from offramp.calibration.expected import expected
+from offramp.calibration.fit import fit_cascade, fit_ensemble, fit_gates, fit_maps, fit_scheduler
 from offramp.calibration.search import Columns, frontier
 from offramp.calibration.temperature import halves
 from offramp.errors import GoalError, UsageError
-from offramp.policies import Policy, replay
+from offramp.policies import Policy
+from offramp.policies.cascade import Cascade
 from offramp.policies.ensemble import Ensemble
 from offramp.policies.patience import Patience, PatientConfident
 from offramp.policies.reliability import Reliability
+from offramp.policies.threshold import Threshold
 from offramp.policies.vote import Vote
 from offramp.registry import unknown
 from offramp.tasks import Task
-from offramp.types import CostTable, Evidence, ExitTable, Trace
+from offramp.types import CostTable, Evidence, ExitTable
 
 _LEVELS = 40
 
@@ -40,28 +44,18 @@ def calibrate_rule(
     fitted, chosen = halves(table)
     best: tuple[tuple[float, float], Policy, dict[str, Any]] | None = None
     nearest = -np.inf
-    static = float(_quality(task, chosen, None).mean())
-    parts = costs.parts(unit)
+    sign = 1.0 if task.higher_is_better else -1.0
     for policy in RULES[rule](fitted, chosen, costs, task, unit, score):
-        trace = replay(policy, chosen, task)
-        quality = float(_quality(task, chosen, trace).mean())
-        spent = torch.tensor(costs.to_exit(policy.heads, unit), dtype=torch.float64)[trace.exit].mean()
-        speedup = parts.static / float(spent)
+        found = expected(policy, chosen, costs, task, unit)
+        quality, speedup = sign * found[task.metric], found[f"{unit}_speedup"]
+        drop = sign * found[f"static_{task.metric}"] - quality
         if goal == "max_drop":
-            allowed, rank, near = static - quality <= value + 1e-12, (speedup, quality), quality - static
+            allowed, rank, near = drop <= value + 1e-12, (speedup, quality), -drop
         else:
             allowed, rank, near = speedup >= value, (quality, speedup), speedup
         nearest = max(nearest, near)
         if allowed and (best is None or rank > best[0]):
-            shares = (torch.bincount(trace.exit, minlength=len(table.outputs)) / len(chosen)).tolist()
-            sign = 1.0 if task.higher_is_better else -1.0
-            expected = {
-                task.metric: sign * quality,
-                f"static_{task.metric}": sign * static,
-                f"{unit}_speedup": speedup,
-                "exit_shares": shares,
-            }
-            best = (rank, policy, expected)
+            best = (rank, policy, found)
     if best is None:
         reached = f"a drop of {-nearest:.4g}" if goal == "max_drop" else f"a speed-up of {nearest:.2f}"
         raise GoalError(f"{goal} {value:g} is out of reach for the rule {rule!r}; the nearest is {reached}")
@@ -75,11 +69,6 @@ def calibrate_rule(
         "expected": best[2],
     }
     return replace(best[1], provenance=about)  # type: ignore[type-var]
-
-
-def _quality(task: Task, table: ExitTable, trace: Trace | None) -> torch.Tensor:
-    sign = 1.0 if task.higher_is_better else -1.0
-    return sign * task.quality(table.outputs[-1] if trace is None else trace.output, table.targets).double()
 
 
 def _patience(
@@ -114,24 +103,43 @@ def _vote(
 def _ensemble(
     fitted: ExitTable, chosen: ExitTable, costs: CostTable, task: Task, unit: str, score: str
 ) -> Iterable[Policy]:
-    heads = tuple(range(len(costs.after)))
-    start = replace(fit_ensemble(fitted, heads, task), score=score)
-    for point in frontier(ensemble_columns(start, chosen, columns_of(chosen, costs, unit, score, task=task), task), 60):
-        thresholds = tuple(1.0 if t is None else t for t in point.thresholds)
-        yield replace(start, thresholds=thresholds)
+    start = replace(fit_ensemble(fitted, tuple(range(len(costs.after))), task), score=score)
+    yield from _with_thresholds(start, chosen, columns_of(chosen, costs, unit, score, task=task), task)
 
 
-def ensemble_columns(policy: Ensemble, table: ExitTable, columns: Columns, task: Task) -> Columns:
-    """What the search reads, for an ensemble: its scores and the quality of its answers, all heads running."""
+def _cascade(
+    fitted: ExitTable, chosen: ExitTable, costs: CostTable, task: Task, unit: str, score: str
+) -> Iterable[Policy]:
+    start = replace(fit_cascade(fitted, tuple(range(len(costs.after))), task), score=score)
+    yield from _with_thresholds(start, chosen, columns_of(chosen, costs, unit, score, task=task), task)
+
+
+def _with_thresholds(start: Ensemble | Cascade, chosen: ExitTable, columns: Columns, task: Task) -> Iterable[Policy]:
+    for point in frontier(answered(start, chosen, columns, task), 60):
+        yield replace(start, thresholds=tuple(1.0 if t is None else t for t in point.thresholds))
+
+
+def answered(policy: Ensemble | Cascade, table: ExitTable, columns: Columns, task: Task) -> Columns:
+    """What the search reads where a policy answers for itself: scores and quality of these answers, all heads on."""
     sign = 1.0 if task.higher_is_better else -1.0
-    state, scores, quality = policy.init(len(table)), [], []
+    state, previous, scores, quality = policy.init(len(table)), None, [], []
     for k in policy.heads:
         output = table.outputs[k]
         decision = policy.step(state, Evidence(k, output, columns.scores[k], task))
         state, together = decision.state, output if decision.output is None else decision.output
-        scores.append(task.score(policy.score, together, None).double())
+        scores.append(task.score(policy.score, together, previous).double())
+        previous = together if isinstance(policy, Cascade) else None
         quality.append(sign * task.quality(together, table.targets).double())
     return replace(columns, scores=torch.stack(scores), quality=torch.stack([*quality, columns.quality[-1]]))
+
+
+def _exit_distribution(
+    fitted: ExitTable, chosen: ExitTable, costs: CostTable, task: Task, unit: str, score: str
+) -> Iterable[Policy]:
+    columns = columns_of(fitted, costs, unit, score, task=task)
+    to_exit = costs.to_exit(tuple(range(len(costs.after))), unit)
+    for budget in np.linspace(to_exit[0], to_exit[-1], 4 * _LEVELS + 2)[1:-1]:
+        yield Threshold(quota_thresholds(columns.scores, exit_distribution(columns, float(budget))), score)
 
 
 def _reliability(
@@ -166,6 +174,8 @@ RULES: dict[str, Callable[..., Iterable[Policy]]] = {
     "patient-confident": _patient_confident,
     "vote": _vote,
     "ensemble": _ensemble,
+    "cascade": _cascade,
+    "exit-distribution": _exit_distribution,
     "reliability": _reliability,
     "gates": _gates,
     "scheduler": _scheduler,

@@ -36,7 +36,9 @@ def command(
     confidence: Annotated[float, typer.Option(help="How sure the promise about --risk is.")] = 0.95,
     method: Annotated[str, typer.Option(help="How --risk is bounded: ucb, ltt, crc, or naive (no promise).")] = "ucb",
     loss: Annotated[str, typer.Option(help="What --risk counts: disagreement, gap, brier.")] = "disagreement",
-    rule: Annotated[str, typer.Option(help="threshold, or another rule of offramp list policies.")] = "threshold",
+    rule: Annotated[
+        str, typer.Option(help="threshold, exit-distribution, or another of offramp list policies.")
+    ] = "threshold",
     score: Annotated[
         str | None, typer.Option(help="confidence, margin, entropy, power-entropy, energy; change.")
     ] = None,
@@ -126,8 +128,9 @@ def _show(policy: Any, after: tuple[int, ...], task: Task, unit: str) -> None:
         rows.append([f"{after[k]} (final)" if final else str(after[k]), off, f"{100 * share:.1f} %"])
     title = f"{about.get('rule', 'threshold')} on {policy.score}, from {about['samples']} samples"
     table(title, ["exit after block", "threshold", "leave here"], rows)
+    low, high = (metric(task, bound) for bound in expected["intervals"][task.metric])
     out.print(
-        f"on these samples: {task.metric} {metric(task, expected[task.metric])} "
+        f"on these samples: {task.metric} {metric(task, expected[task.metric])} ({low} to {high}) "
         f"(static {metric(task, expected['static_' + task.metric])}), "
         f"{unit if unit == 'seconds' else 'MACs'} speed-up {expected[unit + '_speedup']:.2f}"
     )
