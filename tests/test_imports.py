@@ -14,7 +14,7 @@ ORDER = [
     {"tasks", "recipe"},
     {"backbones", "heads", "policies", "data"},
     {"model", "calibration"},
-    {"card", "artifact", "cost", "convert", "layouts"},
+    {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},
     {"training", "report"},
     {"pipeline"},

@@ -13,6 +13,7 @@ from .errors import DataError as DataError
 from .errors import GoalError as GoalError
 from .errors import OfframpError as OfframpError
 from .errors import UsageError as UsageError
+from .export import export_onnx as export_onnx
 from .model import EarlyExitModel as EarlyExitModel
 from .model import attach as attach
 from .policies import Policy as Policy

@@ -45,6 +45,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A new file to write; it takes the place of ``path`` only when it is complete.
+
+    Raises:
+        DataError: it could not be written; ``path`` is then as it was.
+    """
+    new = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield new
+        new.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} could not be written, nothing was changed: {error}") from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def _swap(new: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -56,6 +74,5 @@ def _swap(new: Path, path: Path) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Plain values as an indented JSON file, in one step."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(values, indent=1) + "\n")
-    new.replace(path)
+    with atomic_file(path) as new:
+        new.write_text(json.dumps(values, indent=1) + "\n")

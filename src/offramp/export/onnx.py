@@ -1,0 +1,189 @@
+"""One self-exiting ONNX file: the model, its exits and its policy, for any number of samples, in any stock runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import torch
+from torch import Tensor, nn
+
+from offramp._files import atomic_file
+from offramp.errors import UsageError
+from offramp.export.graph import OPSET, Body, quiet, traced
+from offramp.export.join import Inside, Join, Pieces
+from offramp.export.metadata import describe
+from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
+from offramp.model import EarlyExitModel, evaluating
+from offramp.policies import Policy
+from offramp.policies.forced import Forced
+from offramp.policies.threshold import Threshold
+
+_EXAMPLES = 3
+_LARGEST = 2**31 - 2**20
+
+
+def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy) -> None:
+    """Write a model with its policy as one ONNX file that leaves early by itself.
+
+    Samples that leave are taken out of the batch inside the graph, and what nobody needs is skipped, for any number of
+    samples, none included. Inputs, all but the first with defaults:
+
+    - ``images`` ``(B, C, H, W)`` float32, prepared as the metadata's ``data_config`` says;
+    - the policy's own numbers, such as ``thresholds`` float32 ``(exits,)`` (above 1 an exit is off, and its head does
+      not run), ``patience`` int64, so that calibrating again needs no new file;
+    - ``max_exit`` int64: the exit at which everybody leaves at the latest, for a budget that is known.
+
+    Outputs: ``output`` ``(B, num_outputs)``, ``exit`` int64 ``(B,)``, ``score`` float32 ``(B,)``. The metadata entry
+    ``offramp`` says in JSON what the file is: classes, data configuration, exits, policy, versions.
+
+    The exits of a policy that is no plain threshold rule are fixed in the file. With the ``forced`` policy the exit of
+    each sample is an input, ``exits`` int64 ``(B,)``.
+
+    Args:
+        model: the model.
+        path: the file; it appears when it is complete.
+        policy: who leaves where.
+
+    Raises:
+        UsageError: a policy for more exits than the model has; a model that is too large for one file (2 GB).
+        DataError: the file cannot be written.
+    """
+    with evaluating(model), torch.no_grad():
+        made = _whole(model, policy)
+    made.metadata_props["offramp"] = describe(model, policy)
+    write(made, path)
+
+
+def export_static_onnx(model: nn.Module, images: Tensor, path: str | Path) -> None:
+    """Write a network without exits as an ONNX file: ``images`` ``(B, C, H, W)`` to ``output``; to compare with.
+
+    Args:
+        model: a timm model, for instance; it is put into evaluation mode.
+        images: examples of its input.
+        path: the file.
+    """
+    body = Body()
+    x = _input("images", ir.DataType.FLOAT, ("batch", *images.shape[1:]))
+    (output,) = body.call(traced(_Plain(model), ((images,),)), [x])
+    output.name = "output"
+    write(_model(body.graph([x], [output], "static")), path)
+
+
+class _Plain(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, h: Tensors) -> Tensors:
+        return (self.model(h[0]),)
+
+
+def _whole(model: EarlyExitModel, policy: Policy) -> ir.Model:
+    if policy.heads and max(policy.heads) >= len(model.exits):
+        raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
+    compares = _compares(model, policy)
+    gated = isinstance(policy, Threshold) and not compares
+    values = policy_inputs(policy)
+    pieces = _pieces(model, policy, tuple(values.values()), gated, compares)
+    body = Body()
+    images = _input("images", ir.DataType.FLOAT, ("batch", *model.data_config["input_size"]))
+    numbers = [_default(name, value.numpy()) for name, value in values.items()]
+    max_exit = _default("max_exit", np.array(len(model.exits)))
+    inputs = [images, *numbers, max_exit]
+    state = []
+    if isinstance(policy, Forced):
+        state = [_input("exits", ir.DataType.INT64, ("batch",))]
+        inputs += state
+    thresholds = numbers[list(values).index("thresholds")] if gated else None
+    join = Join(pieces, numbers, max_exit, thresholds, compares)
+    count = body.op("Shape", images, start=0, end=1)
+    rows = body.op("Range", body.number(0), body.op("Reshape", count, body.number([0][:0])), body.number(1))
+    shape = body.op("Concat", count, body.number([model.num_outputs]), axis=0)
+    nothing = [
+        body.op("ConstantOfShape", shape),
+        body.op("ConstantOfShape", count, value=ir.tensor(np.array([0]))),
+        body.op("ConstantOfShape", count),
+    ]
+    somebody = body.op("Greater", body.op("Size", rows), body.number(0))
+    start = Inside([images], rows, nothing, [], state)
+    outputs = body.choose(somebody, lambda b: join.enter(b, 0, start), lambda b: nothing)
+    _named(outputs[0], "output", ir.DataType.FLOAT, ("batch", model.num_outputs))
+    _named(outputs[1], "exit", ir.DataType.INT64, ("batch",))
+    _named(outputs[2], "score", ir.DataType.FLOAT, ("batch",))
+    body.initializers += [*numbers, max_exit]
+    return _model(body.graph(inputs, outputs, "offramp"))
+
+
+def _pieces(model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool) -> Pieces:
+    asked = tuple(range(len(model.exits))) if gated else policy.heads
+    device = next(model.parameters()).device
+    h: Tensors = (torch.randn(_EXAMPLES, *model.data_config["input_size"], device=device),)
+    previous: Tensors = ()
+    state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
+    segments, asks, first = [], [], 0
+    for exit in (*asked, len(model.exits)):
+        segment = Segment(model, first, exit)
+        segments.append(traced(segment, (h,)))
+        h, first = segment(h), exit + 1
+        if exit == len(model.exits):
+            break
+        ask = Ask(model, policy, exit, begins=exit == asked[0])
+        asks.append(traced(ask, (h, numbers, previous, state), fixed=(1,)))
+        _, _, _, output, *state_after = ask(h, numbers, previous, state)
+        previous, state = ((output,) if compares else ()), tuple(state_after)
+    return Pieces(asked, segments, asks, traced(Final(model, policy), (h, previous)), gated, len(model.exits))
+
+
+def _compares(model: EarlyExitModel, policy: Policy) -> bool:
+    """Whether a score depends on the output of the exit before."""
+    output, other = torch.ones(1, model.num_outputs), torch.zeros(1, model.num_outputs)
+    alone, together = (model.task.score(policy.score, output, before) for before in (None, other))
+    return not torch.equal(alone, together)
+
+
+def _input(name: str, dtype: ir.DataType, shape: tuple[Any, ...]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+
+def _named(value: ir.Value, name: str, dtype: ir.DataType, shape: tuple[Any, ...]) -> None:
+    value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
+
+
+def _default(name: str, value: np.ndarray) -> ir.Value:
+    """An input with a default: ONNX has it as an input and an initializer of one name."""
+    found = _input(name, ir.DataType.from_numpy(value.dtype), value.shape)
+    found.const_value = ir.tensor(value, name=name)
+    return found
+
+
+def write(made: ir.Model, path: str | Path) -> None:
+    """Write a model as one file. Raises ``UsageError`` for one above 2 GB, ``DataError`` where it cannot be written."""
+    proto = ir.to_proto(made)
+    if proto.ByteSize() > _LARGEST:
+        raise UsageError(f"the model takes {proto.ByteSize() / 1e9:.1f} GB, and one ONNX file holds at most 2")
+    with atomic_file(Path(path)) as new:
+        new.write_bytes(proto.SerializeToString())
+
+
+def _model(graph: ir.Graph) -> ir.Model:
+    graph.opset_imports[""] = OPSET
+    made = ir.Model(graph, ir_version=10, producer_name="offramp")
+    passed = (
+        passes.ClearMetadataAndDocStringPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
+        passes.DeduplicateInitializersPass(size_limit=_LARGEST),
+        passes.NameFixPass(),
+    )
+    with quiet():
+        for improve in passed:
+            made = improve(made).model
+    for node in made.graph.all_nodes():
+        for value in node.outputs:  # a piece knew its own number of samples only
+            if not value.is_graph_output():
+                value.shape = value.type = None
+    return made

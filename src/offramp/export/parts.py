@@ -1,0 +1,125 @@
+"""The model and its policy in pieces that torch can export: what lies between two places where samples may leave."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from offramp.model import EarlyExitModel
+from offramp.policies import Policy, score_of
+from offramp.policies.forced import Forced
+from offramp.types import Evidence
+
+Tensors = tuple[Tensor, ...]
+
+NEVER = 2.0
+"""A threshold that no score reaches: the exit is off."""
+
+_INPUTS = {
+    "thresholds": torch.float32,
+    "threshold": torch.float32,
+    "level": torch.float32,
+    "patience": torch.int64,
+    "votes": torch.int64,
+}
+
+
+def policy_inputs(policy: Policy) -> dict[str, Tensor]:
+    """The numbers of a policy that become inputs of the graph, with the policy's own as defaults.
+
+    They have the shape that the policy gives them; a threshold that is None becomes ``NEVER``.
+    """
+    found = {}
+    for name, dtype in _INPUTS.items():
+        value = getattr(policy, name, None)
+        if value is not None:
+            plain = [NEVER if v is None else v for v in value] if isinstance(value, tuple) else value
+            found[name] = torch.tensor(plain, dtype=dtype)
+    return found
+
+
+class Segment(nn.Module):
+    """The blocks that lead to an exit; the first one begins with the stem.
+
+    Args:
+        model: the model.
+        first: the index of the exit whose segment comes first.
+        last: the index of the exit that it leads to; where exits are left out, several segments are one.
+    """
+
+    def __init__(self, model: EarlyExitModel, first: int, last: int) -> None:
+        super().__init__()
+        self.model, self.first, self.last = model, first, last
+
+    def forward(self, h: Tensors) -> Tensors:
+        """The state before to the state after, as a tuple of tensors; images ``(B, C, H, W)`` to the first."""
+        state: Any = h if len(h) > 1 else h[0]
+        if self.first == 0:
+            state = self.model.stem(state)
+        for k in range(self.first, self.last + 1):
+            state = self.model.step(k, state)
+        return as_tuple(state)
+
+
+class Ask(nn.Module):
+    """A head and what the policy says of its output.
+
+    Args:
+        model: the model.
+        policy: the policy.
+        exit: the index of the exit.
+        begins: whether it is the first exit that is asked: the policy's state begins here.
+    """
+
+    def __init__(self, model: EarlyExitModel, policy: Policy, exit: int, begins: bool) -> None:
+        super().__init__()
+        self.model, self.policy, self.exit, self.begins = model, policy, exit, begins
+
+    def forward(self, h: Tensors, numbers: Tensors, previous: Tensors, state: Tensors) -> Tensors:
+        """To the answer ``(n, num_outputs)``, its score ``(n,)``, who leaves ``(n,)``, the head's output, the state.
+
+        Args:
+            h: the state that the head reads.
+            numbers: the policy's, in the order of ``policy_inputs``.
+            previous: the output of the exit asked before, where a score compares with it.
+            state: what the policy remembers; at the first exit nothing, but for exits that are forced.
+        """
+        policy, task = with_numbers(self.policy, numbers), self.model.task
+        output = self.model.head(self.exit, h if len(h) > 1 else h[0])
+        before = previous[0] if previous else None
+        score = score_of(policy, task, self.exit, output, before)
+        if self.begins and not isinstance(policy, Forced):
+            state = policy.init(output.shape[0])
+        decision = policy.step(state, Evidence(self.exit, output, score, task, before))
+        answer = output if decision.output is None else decision.output
+        return (answer, score, decision.leave, output, *decision.state)
+
+
+class Final(nn.Module):
+    """The final exit."""
+
+    def __init__(self, model: EarlyExitModel, policy: Policy) -> None:
+        super().__init__()
+        self.model, self.policy = model, policy
+
+    def forward(self, h: Tensors, previous: Tensors) -> Tensors:
+        """To the output ``(n, num_outputs)`` and its score ``(n,)``."""
+        output = self.model.final(h if len(h) > 1 else h[0])
+        before = previous[0] if previous else None
+        return output, score_of(self.policy, self.model.task, len(self.model.exits), output, before)
+
+
+def as_tuple(h: Any) -> Tensors:
+    """A state as a tuple of tensors."""
+    return h if isinstance(h, tuple) else (h,)
+
+
+def with_numbers(policy: Policy, numbers: Tensors) -> Policy:
+    """A copy of a policy whose numbers are tensors, so that they are inputs of what is traced."""
+    traced = copy.copy(policy)
+    for name, number in zip(policy_inputs(policy), numbers, strict=True):
+        object.__setattr__(traced, name, number)  # a policy is frozen and checks its numbers; a tensor has none yet
+    return traced
