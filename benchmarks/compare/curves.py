@@ -26,10 +26,16 @@ def draw(result: dict[str, Any], data: str, folder: Path) -> None:
 def _methods(result: dict[str, Any], data: str, file: Path) -> None:
     layouts = result["methods"]
     figure, grid = pyplot.subplots(1, len(layouts), figsize=(5 * len(layouts), 4.6), sharey=True, layout="constrained")
+    others = {
+        "linear": {"self-distillation from scratch (recommended)": result["recommended"]},
+        "lgvit": {"lgvit, faithful": result["faithful_lgvit"]},
+    }
     for axes, (layout, rows) in zip(grid, layouts.items(), strict=True):
         for method, colour in zip(METHODS, _COLOURS, strict=True):
-            points = sorted((p["macs_speedup"], 100 * p["accuracy"]) for p in rows[method]["curve"])
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=colour, label=method)
+            axes.plot(*_points(rows[method]), marker="o", markersize=3.5, color=colour, label=method)
+        for label, row in others.get(layout, {}).items():
+            axes.plot(*_points(row), marker="s", markersize=3.5, color=_INK, linestyle="--", label=label)
+            axes.legend([axes.lines[-1]], [label], fontsize=8, frameon=False, loc="lower left")
         small, whole = result["smaller_static"], result["static"]
         axes.plot(whole["macs"] / small["macs"], 100 * small["accuracy"], "k*", markersize=10, label="smaller static")
         axes.plot(1, 100 * whole["accuracy"], "kD", markersize=6, label="static")
@@ -64,11 +70,16 @@ def _heads(result: dict[str, Any], data: str, file: Path) -> None:
     axes.plot(final["macs"] / 1e6, 100 * final["accuracy"]["mean"], "kD", label="final exit")
     axes.set_xlabel("MMACs to the exit, its head counted")
     axes.set_ylabel("test accuracy, %")
-    axes.set_title(f"{data}, {result['backbone']['name']}: heads on one frozen backbone, mean ± deviation over seeds")
+    axes.set_title(f"{data}, {result['backbone']['name']}:\nheads on one frozen backbone, mean ± deviation over seeds")
     axes.legend(fontsize=8, frameon=False, ncols=2)
     _plain(axes)
     figure.savefig(file, dpi=130)
     pyplot.close(figure)
+
+
+def _points(row: dict[str, Any]) -> tuple[list[float], list[float]]:
+    points = sorted((p["macs_speedup"], 100 * p["accuracy"]) for p in row["curve"])
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _plain(axes: Axes) -> None:
