@@ -63,7 +63,8 @@ def main() -> None:
     with progress_bar("timing", args.rounds + 1) as bar:
         calls = {name: [step] for name, step in steps.items()}
         with torch.inference_mode(False):
-            seconds = in_turn(calls, args.rounds, CPU, bar)
+            timed = in_turn(calls, args.rounds, CPU, bar)
+    seconds = {name: [sum(pieces) for pieces in rounds] for name, rounds in timed.items()}
     ratios = {
         name: sorted(own / plain for own, plain in zip(seconds[name], seconds["plain"], strict=True))
         for name in ("joint", "frozen")

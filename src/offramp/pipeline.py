@@ -18,7 +18,7 @@ from offramp.artifact import Artifact, load_artifact, round_to_fp16, save
 from offramp.calibration import calibrate
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
-from offramp.engine import tabulate
+from offramp.engine import Runtime, tabulate, tabulate_in
 from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
@@ -142,7 +142,13 @@ def open_for(artifact: Artifact, data: str) -> Splits:
 
 
 def evaluate(
-    artifact: Artifact, policy: Policy, splits: Splits, split: str = "test", batch: int = 64, progress: bool = False
+    artifact: Artifact,
+    policy: Policy,
+    splits: Splits,
+    split: str = "test",
+    batch: int = 64,
+    progress: bool = False,
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """What a model with a policy is worth on a split, as JSON values.
 
@@ -155,11 +161,12 @@ def evaluate(
         split: ``test``, ``validation`` or ``train``.
         batch: the batch to time with.
         progress: whether to show progress bars.
+        runtime: what computes both the answers and the times; PyTorch in fp32 if not given.
 
     Raises:
         UsageError: an unknown split, or a policy for another model.
     """
-    return evaluate_each(artifact, {"": policy}, splits, split, batch, progress)[""]
+    return evaluate_each(artifact, {"": policy}, splits, split, batch, progress, runtime)[""]
 
 
 def evaluate_each(
@@ -169,16 +176,17 @@ def evaluate_each(
     split: str = "test",
     batch: int = 64,
     progress: bool = False,
+    runtime: Runtime | None = None,
 ) -> dict[str, dict[str, Any]]:
     """``evaluate`` for several policies by name; the data goes through the model once for all of them."""
     samples = split_of(splits, split)
     model = artifact.model
-    table = tabulate_samples(model, splits, split, progress)
+    table = tabulate_samples(model, splits, split, progress, runtime=runtime)
     costs = artifact.costs or profile(model, repeats=0)
     results = {}
     for name, policy in policies.items():
         result = evaluate_table(table, costs, policy, model.task)
-        timing = bench_policy(model, policy, samples, [batch], images=512, rounds=5, progress=progress)[0]
+        timing = bench_policy(model, policy, samples, [batch], 512, 5, progress, runtime)[0]
         result["dynamic"]["speedup"]["measured"] = timing["measured_speedup"]
         result["dynamic"]["speedup_intervals"]["measured_range"] = timing["measured_speedup_range"]
         conditions = {key: timing[key] for key in ("runtime", "precision", "threads")}
@@ -188,13 +196,19 @@ def evaluate_each(
 
 
 def tabulate_samples(
-    model: EarlyExitModel, splits: Splits, split: str, progress: bool = False, batch_size: int = 128
+    model: EarlyExitModel,
+    splits: Splits,
+    split: str,
+    progress: bool = False,
+    batch_size: int = 128,
+    runtime: Runtime | None = None,
 ) -> ExitTable:
-    """The exit table of a split; it remembers which data and split that is."""
+    """The exit table of a split, as computed by a runtime; it remembers which data and split that is."""
     batches = loader(split_of(splits, split), model.data_config, batch_size)
     record = splits.record
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
-    return tabulate(model, track(batches, split, len(batches), progress), about)
+    tracked = track(batches, split, len(batches), progress)
+    return tabulate(model, tracked, about) if runtime is None else tabulate_in(runtime, model, tracked, about)
 
 
 def split_of(splits: Splits, split: str) -> Samples:

@@ -245,7 +245,12 @@ POLICIES = Table(
 
 RUNTIMES = Table(
     "runtime",
-    {"torch": Entry("offramp.engine.torch:TorchRuntime", "PyTorch, eager, on the device that holds the model")},
+    {
+        "torch": Entry("offramp.engine.torch:TorchRuntime", "PyTorch, eager, on the device that holds the model"),
+        "torch-compiled": Entry("offramp.engine.torch:CompiledRuntime", "PyTorch, every piece compiled"),
+        "onnxruntime": Entry("offramp.engine.onnxruntime:OnnxRuntime", "ONNX Runtime, one self-exiting file"),
+        "openvino": Entry("offramp.engine.openvino:OpenVinoRuntime", "OpenVINO, the same file, in fp32 or bf16"),
+    },
 )
 
 TASKS = Table(

@@ -10,51 +10,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import run_cli
-from PIL import Image
+from helpers import RECIPE
 from typer.main import get_command
 
 from offramp.cli._app import app
-
-RECIPE = {
-    "name": "small",
-    "data": {"source": "digits"},
-    "backbone": {
-        "name": "vit_tiny_patch16_224",
-        "args": {"img_size": 8, "patch_size": 2, "in_chans": 1, "embed_dim": 32, "depth": 4, "num_heads": 2},
-        "preprocessing": {"mean": [0.3], "std": [0.4], "crop_pct": 1.0},
-    },
-    "exits": [{"after": 1}, {"after": 2}],
-    "training": {"epochs": 6, "batch_size": 32, "learning_rate": 0.003},
-    "goal": {"max_drop": 0.05},
-}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A recipe file and the model that it trains."""
-    from offramp.pipeline import train_recipe
-    from offramp.recipe import read_recipe
-
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    train_recipe(read_recipe(folder / "recipe.yaml"), folder / "model", device="cpu")
-    return folder
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    return lambda *arguments: run_cli(monkeypatch, capsys, *arguments)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i, mode in enumerate(("L", "RGB", "RGBA", "P")):
-        pixels = np.random.default_rng(i).integers(0, 255, (20, 30), dtype=np.uint8)
-        Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
-    return folder
 
 
 def test_train_again_says_the_same(trained, cli):
@@ -295,7 +254,9 @@ def test_backbone_arguments_that_timm_refuses(cli, tmp_path):
     assert "timm could not build vit_tiny_patch16_224" in err
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "calibrate", "predict", "bench", "convert", "list"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "train", "evaluate", "calibrate", "predict", "export", "bench", "convert", "list"]
+)
 def test_every_verb_has_help_with_an_example_that_parses(cli, verb):
     code, out, _ = cli(verb, "--help")
     assert code == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from helpers import images, spread_thresholds, tiny_model
 
 import offramp
+from offramp.engine import open_runtime
 from offramp.policies import load_policy, save_policy
 from offramp.policies.cascade import Cascade
 from offramp.policies.ensemble import Ensemble
@@ -18,7 +20,7 @@ from offramp.policies.patience import Patience, PatientConfident
 from offramp.policies.reliability import Reliability
 from offramp.policies.threshold import Threshold
 from offramp.policies.vote import Vote
-from offramp.registry import POLICIES, RUNTIMES
+from offramp.registry import POLICIES
 
 N = 2000
 LINK = tuple(tuple(0.2 if i == j else -0.1 for j in range(5)) for i in range(5))
@@ -105,12 +107,29 @@ def test_replay_is_live(setting, name):
     for make in examples(model, x)[name]:
         policy = make(torch.arange(N))
         replayed = offramp.replay(policy, table)
-        for runtime in RUNTIMES:
-            live = offramp.run(model, x, policy, runtime)
-            assert_same(live, replayed, near_threshold(policy, table))
+        assert_same(offramp.run(model, x, policy), replayed, near_threshold(policy, table))
         taken = set(replayed.exit.tolist())
         assert taken <= {*policy.heads, 3}
         assert len(taken) > 1 or not policy.heads
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_file_does_the_same_in_every_runtime_that_runs_files(setting, name, tmp_path):
+    model, x, table = setting
+    policy = examples(model, x)[name][0](torch.arange(N))
+    offramp.export_onnx(model, tmp_path / "model.onnx", policy)
+    replayed, near = offramp.replay(policy, table), near_threshold(policy, table)
+    for runtime in ("onnxruntime", "openvino"):
+        assert_same(open_runtime(runtime).open(tmp_path / "model.onnx")(x), replayed, near)
+
+
+def test_compiled_pieces_do_the_same(setting, monkeypatch):
+    model, x, table = setting
+    policy = examples(model, x)["threshold"][0](torch.arange(N))
+    compiled = partial(torch.compile, backend="eager")  # the compiler's own code is not ours to test
+    monkeypatch.setattr(torch, "compile", compiled)
+    live = offramp.run(model, x, policy, "torch-compiled")
+    assert_same(live, offramp.replay(policy, table), near_threshold(policy, table))
 
 
 @pytest.mark.parametrize("name", POLICIES)

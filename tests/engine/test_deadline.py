@@ -6,14 +6,14 @@ from helpers import images, spread_thresholds, tiny_model
 
 import offramp
 from offramp import UsageError
-from offramp.engine.torch import TorchRuntime
+from offramp.engine.torch import TorchStages
 from offramp.policies.threshold import Threshold
 from offramp.types import CostTable, Parts
 
 COSTS = CostTable((1, 2, 3), Parts(0, (1,) * 4, (0,) * 3, 0), p95=Parts(0.0, (1.0,) * 4, (0.1,) * 3, 0.1))
 
 
-class Clocked(TorchRuntime):
+class Clocked(TorchStages):
     """Each segment takes a second, each head a tenth."""
 
     def __init__(self, model, slow=0.0):

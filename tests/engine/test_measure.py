@@ -5,20 +5,26 @@ import torch
 from helpers import images, tiny_model
 
 import offramp
-from offramp.engine import macs_speedup, measure
+from offramp.engine import TorchRuntime, macs_speedup, measure
 from offramp.engine.bench import bench_forced
 from offramp.policies.forced import Forced
 
 
 def test_static_and_dynamic_are_both_timed():
     model = tiny_model()
-    timed = measure(model, [(images(8), Forced((0,) * 8, 3)), (images(8), Forced((3,) * 8, 3))], rounds=3)
+    pieces = [(images(8), Forced((0,) * 8, 3)), (images(8), Forced((3,) * 8, 3))]
+    runtime = TorchRuntime()
+    static, dynamic = runtime.static(model.backbone.model, images(8)), runtime.dynamic(model, pieces[0][1])
+    timed = measure(static, dynamic, pieces, rounds=3, baselines={"half": lambda samples: static(images(samples // 2))})
     assert len(timed.ratios) == 3
     assert timed.trace.exit.tolist() == [0] * 8 + [3] * 8
     row = timed.row()
     low, high = row["measured_speedup_range"]
     assert low <= row["measured_speedup"] <= high
     assert row["static_ms"] > 0 < row["dynamic_ms"]
+    assert row["half_ms"] > 0
+    assert row["single_stream_ms"]["dynamic"]["p50"] <= row["single_stream_ms"]["dynamic"]["p90"]
+    assert row["offline_per_second"]["static"] == pytest.approx(16 / (2 * row["static_ms"] / 1000), rel=0.5)
 
 
 def test_macs_speedup_by_hand():

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from offramp.cli import bench, calibrate, convert, demo, evaluate, predict, train
+from offramp.cli import bench, calibrate, convert, demo, evaluate, export, predict, train
 from offramp.cli import list as list_names
 from offramp.errors import OfframpError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, train, evaluate, calibrate, predict, bench, convert, list_names):
+for verb in (demo, train, evaluate, calibrate, predict, export, bench, convert, list_names):
     name = verb.__name__.rpartition(".")[2]
     app.command(name, epilog=f"Example: {verb.EXAMPLE}")(verb.command)
 

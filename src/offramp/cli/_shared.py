@@ -13,12 +13,15 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from offramp.artifact import Artifact
+    from offramp.engine.runtime import FileRuntime
     from offramp.policies import Policy
     from offramp.tasks import Task
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Model = Annotated[Path, typer.Argument(help="The folder of a saved model, or a name from offramp list models.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+RuntimeName = Annotated[str, typer.Option("--runtime", help="A name from offramp list runtimes.")]
+Precision = Annotated[str, typer.Option(help="fp32 or bf16; not every runtime has both.")]
 Threads = Annotated[int, typer.Option(help="Threads to compute with; 0 leaves it to the runtime.", min=0)]
 
 # a pipe has no width of its own; lines of a table should not be cut for it
@@ -81,6 +84,22 @@ def chosen_policy(artifact: Artifact, file: Path | None, threshold: float | None
     if artifact.policy is None:
         raise UsageError("this model has no policy: give --threshold, or run offramp calibrate first")
     return artifact.policy
+
+
+def is_file(model: Path) -> bool:
+    """Whether a model is an exported file rather than the folder of a saved one."""
+    return model.suffix == ".onnx"
+
+
+def file_runtime(name: str, precision: str, threads: int) -> FileRuntime:
+    """A runtime that opens exported files. Raises ``UsageError`` for one that does not."""
+    from offramp.engine import FileRuntime, open_runtime
+    from offramp.errors import UsageError
+
+    runtime = open_runtime("onnxruntime" if name == "torch" else name, precision, threads)
+    if not isinstance(runtime, FileRuntime):
+        raise UsageError(f"the runtime {name!r} opens no files; onnxruntime and openvino do")
+    return runtime
 
 
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A policy file to use instead of the model's own.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offramp.cli._shared import Device, Json, Model, emit, err, metric, out, ready, table
+from offramp.cli._shared import Device, Json, Model, Precision, RuntimeName, emit, err, metric, out, ready, table
 
 if TYPE_CHECKING:
     from offramp.policies import Policy
@@ -44,6 +44,8 @@ def command(
     ] = None,
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all exits.")] = False,
     unit: Annotated[str, typer.Option(help="What cheap means: macs or seconds.")] = "macs",
+    runtime: RuntimeName = "torch",
+    precision: Precision = "fp32",
     save_to: Annotated[Path | None, typer.Option("--out", help="Write the policy here, not into the model.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw what can be had, and what was chosen.")] = None,
     device: Device = "auto",
@@ -53,6 +55,7 @@ def command(
     from offramp.artifact import save
     from offramp.calibration import calibrate
     from offramp.cost import profile
+    from offramp.engine import open_runtime
     from offramp.errors import UsageError
     from offramp.pipeline import open_for, tabulate_samples
     from offramp.policies import policy_to_json, save_policy
@@ -67,7 +70,10 @@ def command(
     exits = artifact.table
     if data is not None:
         splits = open_for(artifact, data)
-        exits = tabulate_samples(artifact.model, splits, "validation", progress=True)
+        computes = None if (runtime, precision) == ("torch", "fp32") else open_runtime(runtime, precision)
+        exits = tabulate_samples(artifact.model, splits, "validation", progress=True, runtime=computes)
+    elif (runtime, precision) != ("torch", "fp32"):
+        raise UsageError(f"the model's own table is of torch in fp32: name the data to calibrate {runtime} on")
     if exits is None:
         raise UsageError("this model holds no validation table: name the data to calibrate on")
     costs = artifact.costs

@@ -66,13 +66,15 @@ def _photographs(show_them: bool) -> list[dict[str, Any]]:
     from sklearn.datasets import load_sample_images
 
     from offramp.artifact import load_artifact
-    from offramp.cli.predict import predict, show
+    from offramp.cli.predict import open_model, predict, show
+    from offramp.engine import TorchRuntime
 
     artifact = load_artifact("cifar10")
     assert artifact.policy is not None
-    rows = predict(artifact.model, artifact.policy, map(str, load_sample_images().filenames))
+    opened = open_model(artifact.model, artifact.policy, TorchRuntime())
+    rows = predict(opened, map(str, load_sample_images().filenames))
     if show_them:
         out.print("the model in the box, cifar10, on two photographs that come with scikit-learn; it knows neither")
         out.print("temples nor flowers, and answers one of its ten classes all the same:")
-        show(artifact.model, [{**row, "input": Path(row["input"]).name} for row in rows])
+        show(opened.task, [{**row, "input": Path(row["input"]).name} for row in rows])
     return rows

@@ -12,6 +12,8 @@ from offramp.cli._shared import (
     Json,
     Model,
     OneThreshold,
+    Precision,
+    RuntimeName,
     Threads,
     between,
     chosen_policy,
@@ -37,25 +39,30 @@ def command(
     ] = None,
     threshold: OneThreshold = None,
     batch: Annotated[int, typer.Option(help="The batch that the measured speed-up is timed with.", min=1)] = 64,
+    runtime: RuntimeName = "torch",
+    precision: Precision = "fp32",
     device: Device = "auto",
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """Accuracy, exit shares and the three speed-ups on a split, with 95 % bootstrap intervals."""
+    from offramp.engine import open_runtime
     from offramp.pipeline import evaluate, evaluate_each, open_for
 
     files = policy or []
     artifact = ready(model, device, threads)
+    computes = open_runtime(runtime, precision, threads) if (runtime, precision) != ("torch", "fp32") else None
     if len(files) < 2:
         rule = chosen_policy(artifact, files[0] if files else None, threshold)
-        result = {"model": str(model), **evaluate(artifact, rule, open_for(artifact, data), split, batch, True)}
+        splits = open_for(artifact, data)
+        result = {"model": str(model), **evaluate(artifact, rule, splits, split, batch, True, computes)}
         if json:
             emit(result)
         else:
             show(artifact, result)
         return
     policies = {str(file): chosen_policy(artifact, file, threshold) for file in files}
-    results = evaluate_each(artifact, policies, open_for(artifact, data), split, batch, progress=True)
+    results = evaluate_each(artifact, policies, open_for(artifact, data), split, batch, True, computes)
     if json:
         emit({"model": str(model), "policies": results})
     else:

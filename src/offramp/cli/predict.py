@@ -7,7 +7,7 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,33 +16,62 @@ from offramp.cli._shared import (
     Json,
     OneThreshold,
     PolicyFile,
+    Precision,
+    RuntimeName,
     Threads,
     chosen_policy,
     emit,
     err,
+    file_runtime,
+    is_file,
     ready,
     table,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from PIL.Image import Image
 
+    from offramp.engine.runtime import FileRuntime, Runtime, Session
     from offramp.model import EarlyExitModel
     from offramp.policies import Policy
+    from offramp.tasks import Task
 
 EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 
 
+class Opened(NamedTuple):
+    """What answers, and what its answers mean.
+
+    Args:
+        session: the model, opened in a runtime.
+        policy: the policy to run it with; None for its own.
+        task: what an output means.
+        data_config: how images are prepared.
+        classes: the names of the classes.
+        after: the block that each exit reads.
+    """
+
+    session: Session
+    policy: Policy | None
+    task: Task
+    data_config: Mapping[str, Any]
+    classes: Sequence[str] | None
+    after: Sequence[int]
+
+
 def command(
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs; - reads one image from stdin.")],
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="The folder of a saved model, or a name from offramp list models.")
+        Path,
+        typer.Option("--model", "-m", help="A saved model, a name from offramp list models, or an exported file."),
     ] = Path("cifar10"),
     policy: PolicyFile = None,
     threshold: OneThreshold = None,
+    runtime: RuntimeName = "torch",
+    precision: Precision = "fp32",
     device: Device = "auto",
     threads: Threads = 0,
     json: Json = False,
@@ -54,13 +83,19 @@ def command(
     from offramp._progress import track
 
     files = list(expand(inputs))
-    artifact = ready(model, device, threads)
-    rule = chosen_policy(artifact, policy, threshold)
-    rows = predict(artifact.model, rule, track(files, "predicting", len(files)))
+    if is_file(model):
+        opened = open_file(model, file_runtime(runtime, precision, threads), policy, threshold)
+    else:
+        from offramp.engine import open_runtime
+
+        artifact = ready(model, device, threads)
+        rule = chosen_policy(artifact, policy, threshold)
+        opened = open_model(artifact.model, rule, open_runtime(runtime, precision, threads))
+    rows = predict(opened, track(files, "predicting", len(files)))
     if json:
         emit(rows)
     else:
-        show(artifact.model, rows)
+        show(opened.task, rows)
     for row in rows:
         if "error" in row:
             err.print(f"offramp: {row['error']}", markup=False)
@@ -68,13 +103,39 @@ def command(
         raise typer.Exit(1)
 
 
-def predict(model: EarlyExitModel, policy: Policy, files: Iterable[str]) -> list[dict[str, Any]]:
+def open_model(model: EarlyExitModel, policy: Policy, runtime: Runtime) -> Opened:
+    """A model with a policy."""
+    session = runtime.dynamic(model, policy)
+    return Opened(session, None, model.task, model.data_config, model.classes, model.after)
+
+
+def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: float | None) -> Opened:
+    """An exported file, with its own policy's numbers or with others."""
+    from dataclasses import replace
+
+    from offramp.errors import UsageError
+    from offramp.policies import load_policy
+    from offramp.policies.threshold import Threshold
+    from offramp.tasks import get_task
+
+    session = runtime.open(path)
+    about, rule = session.file.about, None if policy is None else load_policy(policy)
+    if threshold is not None:
+        own = session.file.policy
+        if policy is not None or not isinstance(own, Threshold):
+            raise UsageError("--threshold is for a file with a threshold policy, and not beside --policy")
+        rule = replace(own, thresholds=(threshold,) * len(own.thresholds))
+    after = [e["after"] for e in about["exits"]]
+    return Opened(session, rule, get_task(about["task"]), about["data_config"], about["classes"], after)
+
+
+def predict(opened: Opened, files: Iterable[str]) -> list[dict[str, Any]]:
     """An answer for each file, or the error in its place."""
-    _warm_up(model, policy)
-    return [_answer(model, policy, file) for file in files]
+    _warm_up(opened)
+    return [_answer(opened, file) for file in files]
 
 
-def show(model: EarlyExitModel, rows: list[dict[str, Any]]) -> None:
+def show(task: Task, rows: list[dict[str, Any]]) -> None:
     """The answers for people; errors are left out."""
     cells = [
         [r["input"], str(r["label"]), f"{r['score']:.3f}", f"block {r['after']}", f"{r['ms']:.1f}"]
@@ -82,7 +143,7 @@ def show(model: EarlyExitModel, rows: list[dict[str, Any]]) -> None:
         if "error" not in r
     ]
     if cells:
-        table("", ["input", "label", model.task.scores[0], "left after", "ms"], cells)
+        table("", ["input", "label", task.scores[0], "left after", "ms"], cells)
 
 
 def expand(inputs: list[str]) -> list[str]:
@@ -108,36 +169,32 @@ def expand(inputs: list[str]) -> list[str]:
     return files
 
 
-def _warm_up(model: EarlyExitModel, policy: Policy) -> None:
+def _warm_up(opened: Opened) -> None:
     """The first run of a model is slow; no image's milliseconds should hold it."""
     import torch
 
-    from offramp import run
-
-    run(model, torch.zeros(1, *model.data_config["input_size"]), policy)
+    opened.session(torch.zeros(1, *opened.data_config["input_size"]), opened.policy)
 
 
-def _answer(model: Any, policy: Policy, file: str) -> dict[str, Any]:
-    from offramp import run
+def _answer(opened: Opened, file: str) -> dict[str, Any]:
     from offramp.data.images import to_tensor
     from offramp.errors import DataError
 
     try:
-        image = _open(file)
-        x = to_tensor(image, model.data_config)
+        x = to_tensor(_open(file), dict(opened.data_config))
         start = time.perf_counter()
-        trace = run(model, x, policy)
-        answer = model.task.answer(trace.output)[0].item()
+        trace = opened.session(x, opened.policy)
+        answer = opened.task.answer(trace.output)[0].item()
         spent = time.perf_counter() - start
     except DataError as error:
         return {"input": file, "error": str(error)}
     exit = int(trace.exit[0])
     return {
         "input": file,
-        "label": answer if model.classes is None else model.classes[answer],
+        "label": answer if opened.classes is None else opened.classes[int(answer)],
         "score": float(trace.score[0]),
         "exit": exit,
-        "after": model.after[exit],
+        "after": opened.after[exit],
         "ms": 1000 * spent,
     }
 

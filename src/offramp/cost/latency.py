@@ -20,7 +20,7 @@ def in_turn(
     rounds: int,
     device: torch.device | str = "cpu",
     tick: Callable[[int], Any] = lambda n: None,
-) -> dict[str, list[float]]:
+) -> dict[str, list[list[float]]]:
     """Time several ways of doing the same pieces of work, piece by piece in turn, so that drift hits all alike.
 
     Args:
@@ -30,18 +30,18 @@ def in_turn(
         tick: called after each round with the number of rounds done, the uncounted one included.
 
     Returns:
-        For each way the seconds of each round, all pieces together.
+        For each way, for each round, the seconds of each piece.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in calls}
     for number in range(rounds + 1):
-        spent = dict.fromkeys(calls, 0.0)
+        spent: dict[str, list[float]] = {name: [] for name in calls}
         for pieces in zip(*calls.values(), strict=True):
             for name, piece in zip(calls, pieces, strict=True):
                 synchronise(device)
                 start = time.perf_counter()
                 piece()
                 synchronise(device)
-                spent[name] += time.perf_counter() - start
+                spent[name].append(time.perf_counter() - start)
         if number > 0:
             for name in calls:
                 seconds[name].append(spent[name])

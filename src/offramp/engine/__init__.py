@@ -2,21 +2,31 @@
 
 from offramp.engine.anytime import anytime
 from offramp.engine.deadline import run_until
-from offramp.engine.loop import Runtime, run_policy
+from offramp.engine.loop import Stages, run_policy
 from offramp.engine.measure import Measurement, macs_speedup, measure
+from offramp.engine.memory import peak_memory
 from offramp.engine.run import run
-from offramp.engine.tabulate import tabulate
-from offramp.engine.torch import TorchRuntime
+from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
+from offramp.engine.tabulate import tabulate, tabulate_file, tabulate_in
+from offramp.engine.torch import TorchRuntime, TorchStages
 
 __all__ = [
+    "FileRuntime",
     "Measurement",
     "Runtime",
+    "Session",
+    "Stages",
     "TorchRuntime",
+    "TorchStages",
     "anytime",
     "macs_speedup",
     "measure",
+    "open_runtime",
+    "peak_memory",
     "run",
     "run_policy",
     "run_until",
     "tabulate",
+    "tabulate_file",
+    "tabulate_in",
 ]

@@ -9,12 +9,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from offramp.engine.loop import Runtime
+from offramp.engine.loop import Stages
 from offramp.engine.run import prepared
+from offramp.engine.torch import TorchStages
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy, score_of
-from offramp.registry import RUNTIMES, unknown
+from offramp.registry import unknown
 from offramp.tasks import Task
 from offramp.types import CostTable, Evidence, Trace
 
@@ -28,7 +29,7 @@ def run_until(
     costs: CostTable,
     policy: Policy | None = None,
     anytime: str = "cache",
-    runtime: str | Runtime = "torch",
+    stages: Stages | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trace:
     """Images through the model under a wall-clock limit (2106.15183).
@@ -45,7 +46,7 @@ def run_until(
         policy: lets samples leave before their limit; where none is given nobody leaves early and all heads run.
         anytime: the answer: ``last``, that of the deepest exit that ran; ``cache``, the surest so far; ``product``, a
             product of experts (2306.02652); ``geometric``, the geometric mean of probabilities (2106.05409).
-        runtime: a name from ``offramp list runtimes``, or a runtime.
+        stages: what computes in place of the model's own modules.
         clock: seconds, rising; replaced in tests.
 
     Raises:
@@ -59,7 +60,7 @@ def run_until(
         raise UsageError("deadlines need a cost table with times: profile(model) with repeats above 0")
     x = prepared(model, x)
     limits = torch.as_tensor(limit, dtype=torch.float64).expand(len(x)) if len(x) else torch.empty(0)
-    running = RUNTIMES.resolve(runtime)(model) if isinstance(runtime, str) else runtime
+    running = TorchStages(model) if stages is None else stages
     heads = costs.parts("p95").heads
     seconds = _segment_seconds(costs)
     if len(x) == 0:
@@ -77,7 +78,7 @@ def _segment_seconds(costs: CostTable) -> list[float]:
 
 
 def _run(
-    runtime: Runtime,
+    stages: Stages,
     x: Tensor,
     limits: Tensor,
     seconds: list[float],
@@ -87,17 +88,17 @@ def _run(
     anytime: str,
     elapsed: Callable[[], float],
 ) -> Trace:
-    wanted = range(runtime.num_exits) if policy is None else policy.heads
+    wanted = range(stages.num_exits) if policy is None else policy.heads
     rows = torch.arange(len(x), device=x.device)
     exits, scores = torch.zeros_like(rows), torch.zeros(len(x), device=x.device)
     state = () if policy is None else tuple(s.to(x.device) for s in policy.init(len(x)))
     kind = task.scores[0] if policy is None else policy.score
     outputs = previous = None
     history: list[Tensor] = []
-    h = runtime.stem(x)
-    for k in range(runtime.num_exits + 1):
-        final = k == runtime.num_exits
-        h = runtime.step(k, h)
+    h = stages.stem(x)
+    for k in range(stages.num_exits + 1):
+        final = k == stages.num_exits
+        h = stages.step(k, h)
         asked = final or k in wanted
         # who cannot get further must answer here, with whatever head stands here
         needed = 0.0 if final else seconds[k + 1] + (heads[k] if asked or outputs is None else 0.0)
@@ -105,7 +106,7 @@ def _run(
         if not (asked or (outputs is None and bool(last.any()))):
             leave = last
         else:
-            output = runtime.final(h) if final else runtime.head(k, h)
+            output = stages.final(h) if final else stages.head(k, h)
             score = (
                 task.score(kind, output, previous) if policy is None else score_of(policy, task, k, output, previous)
             )
@@ -123,7 +124,7 @@ def _run(
         if len(keep) == 0:
             break
         if len(keep) < len(rows):
-            rows, h = rows[keep], runtime.take(h, keep)
+            rows, h = rows[keep], stages.take(h, keep)
             previous = None if previous is None else previous[keep]
             history, state = [past[keep] for past in history], tuple(s[keep] for s in state)
     assert outputs is not None

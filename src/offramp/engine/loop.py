@@ -12,8 +12,8 @@ from offramp.tasks import Task
 from offramp.types import Evidence, Trace
 
 
-class Runtime(Protocol):
-    """What computes. It knows neither policy nor task; a state ``h`` is opaque to everybody else."""
+class Stages(Protocol):
+    """A model in pieces. It knows neither policy nor task; a state ``h`` is opaque to everybody else."""
 
     num_exits: int
     """The number of early exits."""
@@ -34,14 +34,14 @@ class Runtime(Protocol):
         """The state of the samples at the indices ``keep`` only."""
 
 
-def run_policy(runtime: Runtime, x: Tensor, policy: Policy, task: Task) -> Trace:
+def run_policy(stages: Stages, x: Tensor, policy: Policy, task: Task) -> Trace:
     """Run a batch; every sample leaves where the policy lets it go.
 
     Only the heads that the policy needs run. At each of them the outputs of all samples still inside are written to
     their rows, and later exits overwrite them: the last write is the answer.
 
     Args:
-        runtime: what computes.
+        stages: what computes.
         x: images, ``(B, C, H, W)``.
         policy: who leaves where.
         task: what an output means.
@@ -50,13 +50,13 @@ def run_policy(runtime: Runtime, x: Tensor, policy: Policy, task: Task) -> Trace
     exits, scores = torch.zeros_like(rows), torch.zeros(len(x), device=x.device)
     state = tuple(s.to(x.device) for s in policy.init(len(x)))
     outputs = previous = None
-    h = runtime.stem(x)
-    for k in range(runtime.num_exits + 1):
-        final = k == runtime.num_exits
-        h = runtime.step(k, h)
+    h = stages.stem(x)
+    for k in range(stages.num_exits + 1):
+        final = k == stages.num_exits
+        h = stages.step(k, h)
         if not final and k not in policy.heads:
             continue
-        output = runtime.final(h) if final else runtime.head(k, h)
+        output = stages.final(h) if final else stages.head(k, h)
         score = score_of(policy, task, k, output, previous)
         if outputs is None:
             outputs = output.new_empty(len(x), output.shape[1])
@@ -71,7 +71,7 @@ def run_policy(runtime: Runtime, x: Tensor, policy: Policy, task: Task) -> Trace
             break
         previous = output
         if len(keep) < len(rows):
-            rows, previous, h = rows[keep], output[keep], runtime.take(h, keep)
+            rows, previous, h = rows[keep], output[keep], stages.take(h, keep)
             state = tuple(s[keep] for s in state)
     assert outputs is not None
     return Trace(outputs, exits, scores)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from offramp.cost import in_turn
-from offramp.engine.loop import run_policy
-from offramp.engine.torch import TorchRuntime
-from offramp.model import EarlyExitModel, evaluating
+from offramp.engine.runtime import Network, Session
 from offramp.policies import Policy
 from offramp.types import CostTable, Trace
+
+Seconds = list[list[float]]
+"""For each round the seconds of each batch."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,16 @@ class Measurement:
     """What was timed.
 
     Args:
-        static_seconds: for each round the seconds of the static backbone, all pieces of work together.
-        dynamic_seconds: the same for the dynamic model.
-        pieces: how many batches a round has.
+        static: the static backbone's seconds.
+        dynamic: the dynamic model's.
         trace: what the dynamic model answered.
+        baselines: the seconds of other networks that were timed in the same run.
     """
 
-    static_seconds: tuple[float, ...]
-    dynamic_seconds: tuple[float, ...]
-    pieces: int
+    static: Seconds
+    dynamic: Seconds
     trace: Trace
+    baselines: Mapping[str, Seconds] = field(default_factory=dict)
 
     @property
     def speedup(self) -> float:
@@ -43,43 +45,57 @@ class Measurement:
     @property
     def ratios(self) -> list[float]:
         """Static ÷ dynamic in each round."""
-        return [s / d for s, d in zip(self.static_seconds, self.dynamic_seconds, strict=True)]
+        return [sum(s) / sum(d) for s, d in zip(self.static, self.dynamic, strict=True)]
 
     def row(self) -> dict[str, Any]:
-        """Milliseconds a batch, the measured speed-up and its spread, as JSON values."""
+        """Milliseconds a batch, the measured speed-up and its spread, in MLPerf's words, as JSON values.
+
+        ``single_stream`` are percentiles of the milliseconds of one batch (MLPerf has batches of one), ``offline`` is
+        how many samples are answered in a second, a median over rounds.
+        """
         ratios = sorted(self.ratios)
+        samples = len(self.trace.exit)
+        ways = {"static": self.static, "dynamic": self.dynamic, **self.baselines}
         return {
-            "static_ms": 1000 * statistics.median(self.static_seconds) / self.pieces,
-            "dynamic_ms": 1000 * statistics.median(self.dynamic_seconds) / self.pieces,
+            **{f"{name}_ms": 1000 * statistics.median(map(statistics.mean, way)) for name, way in ways.items()},
             "measured_speedup": self.speedup,
             "measured_speedup_range": [ratios[0], ratios[-1]],
             "rounds": len(ratios),
+            "single_stream_ms": {
+                name: {f"p{p}": 1000 * float(np.percentile(np.array(way), p)) for p in (50, 90)}
+                for name, way in ways.items()
+            },
+            "offline_per_second": {name: samples / statistics.median(map(sum, way)) for name, way in ways.items()},
         }
 
 
 def measure(
-    model: EarlyExitModel,
+    static: Network,
+    dynamic: Session,
     pieces: Sequence[tuple[Tensor, Policy]],
     rounds: int = 5,
     tick: Callable[[int], Any] = lambda n: None,
+    baselines: Mapping[str, Callable[[int], Any]] | None = None,
 ) -> Measurement:
-    """Time the timm model itself and the dynamic model on the same batches, batch by batch in turn.
+    """Time the static backbone and the dynamic model on the same batches, batch by batch in turn.
 
     Args:
-        model: the model; it computes in evaluation mode.
-        pieces: batches ``(B, C, H, W)`` on the model's device, each with the policy to run it with.
+        static: the backbone without exits.
+        dynamic: the model that leaves early.
+        pieces: batches ``(B, C, H, W)``, each with the policy to run it with.
         rounds: how often everything is timed; one more round goes before and is not counted.
         tick: called after each round with the number of rounds done, the uncounted one included.
+        baselines: other networks by name, to be called with the number of samples.
     """
-    runtime = TorchRuntime(model)
-    static = model.backbone.model
-
-    with evaluating(model), torch.inference_mode():
-        static_calls = [partial(static, x) for x, _ in pieces]
-        dynamic_calls = [partial(run_policy, runtime, x, policy, model.task) for x, policy in pieces]
-        seconds = in_turn({"static": static_calls, "dynamic": dynamic_calls}, rounds, pieces[0][0].device, tick)
-        trace = Trace.cat([call() for call in dynamic_calls])
-    return Measurement(tuple(seconds["static"]), tuple(seconds["dynamic"]), len(pieces), trace)
+    calls: dict[str, list[Callable[[], Any]]] = {
+        "static": [partial(static, x) for x, _ in pieces],
+        "dynamic": [partial(dynamic, x, policy) for x, policy in pieces],
+    }
+    for name, call in (baselines or {}).items():
+        calls[name] = [partial(call, len(x)) for x, _ in pieces]
+    seconds = in_turn(calls, rounds, pieces[0][0].device, tick)
+    trace = Trace.cat([dynamic(x, policy) for x, policy in pieces])
+    return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 
 
 def macs_speedup(costs: CostTable, heads: tuple[int, ...], trace: Trace) -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from offramp.engine.loop import Runtime, run_policy
+from offramp.engine.runtime import Runtime, open_runtime
 from offramp.errors import DataError, UsageError
-from offramp.model import EarlyExitModel, evaluating
+from offramp.model import EarlyExitModel
 from offramp.policies import Policy
-from offramp.registry import RUNTIMES
 from offramp.types import Trace
 
 
@@ -22,7 +21,8 @@ def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime
         model: the model.
         x: images, ``(B, C, H, W)``, normalised; B may be 0. They are moved to the model's device.
         policy: who leaves where.
-        runtime: a name from ``offramp list runtimes``, or a runtime.
+        runtime: a name from ``offramp list runtimes``, or a runtime. Some take seconds to open a model: to run many
+            batches, open it once with ``open_runtime(name).dynamic(model, policy)``.
 
     Returns:
         output ``(B, num_outputs)``, exit ``(B,)`` and score ``(B,)``.
@@ -36,9 +36,7 @@ def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime
     x = prepared(model, x)
     if len(x) == 0:  # some of timm's models cannot reshape a batch of none
         return Trace(x.new_empty(0, model.num_outputs), torch.empty(0, dtype=torch.long), x.new_empty(0))
-    running = RUNTIMES.resolve(runtime)(model) if isinstance(runtime, str) else runtime
-    with evaluating(model), torch.inference_mode():
-        return run_policy(running, x, policy, model.task)
+    return open_runtime(runtime).dynamic(model, policy)(x)
 
 
 def prepared(model: EarlyExitModel, x: Tensor) -> Tensor:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from offramp.engine.runtime import Runtime
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, evaluating
+from offramp.policies.forced import Forced
+from offramp.policies.threshold import Threshold
 from offramp.types import ExitTable
 from offramp.versions import versions
+
+if TYPE_CHECKING:
+    from offramp.engine.file import FileSession
 
 
 def tabulate(
@@ -31,17 +38,85 @@ def tabulate(
         DataError: outputs that are not finite.
     """
     device = next(model.parameters()).device
-    outputs, targets = [], []
-    with evaluating(model), torch.inference_mode():
-        for x, target in loader:
-            outputs.append(torch.stack([o.float().cpu() for o in model(x.to(device))]))
-            targets.append(target.cpu())
-    if not outputs:
-        raise UsageError("the loader gave no batch: there is nothing to tabulate")
-    with torch.inference_mode(False):
-        table = torch.cat(outputs, dim=1).clone()
-    if not torch.isfinite(table).all():
-        raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
+
+    def outputs(x: Tensor) -> Iterable[Tensor]:
+        with evaluating(model), torch.inference_mode():
+            return [o.float().cpu() for o in model(x.to(device))]
+
     about = {"runtime": "torch", "precision": "fp32", "device": str(device), "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
-    return ExitTable(table, torch.cat(targets), model.after, model.head_names, name, {**about, **(provenance or {})})
+    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})})
+
+
+def tabulate_in(
+    runtime: Runtime,
+    model: EarlyExitModel,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    provenance: Mapping[str, Any] | None = None,
+) -> ExitTable:
+    """The same as computed by a runtime, for thresholds that belong to it and to its precision.
+
+    Every sample is sent to every exit in turn, so this takes a few times as long as ``tabulate``. Arguments as there.
+    """
+    exits = len(model.exits)
+    score = model.task.scores[0]
+    session = runtime.dynamic(model, Forced((0,), exits, score))
+
+    def outputs(x: Tensor) -> Iterable[Tensor]:
+        return [session(x, Forced((k,) * len(x), exits, score)).output.cpu() for k in range(exits + 1)]
+
+    about = {"runtime": runtime.name, "precision": runtime.precision, "versions": versions()}
+    name = getattr(model.task, "name", type(model.task).__name__)
+    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})})
+
+
+def tabulate_file(
+    session: FileSession,
+    runtime: Runtime,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    provenance: Mapping[str, Any] | None = None,
+) -> ExitTable:
+    """The same for a self-exiting file. Exits that its policy does not ask cannot be told from the next that is.
+
+    Args:
+        session: the file, opened in the runtime.
+        runtime: the runtime.
+        loader: batches of images ``(B, C, H, W)`` and targets ``(B,)``.
+        provenance: JSON values that say which data this is.
+
+    Raises:
+        UsageError: a file with another policy than thresholds.
+    """
+    about = session.file.about
+    own = session.file.policy
+    if not isinstance(own, Threshold):
+        raise UsageError("only files with a threshold policy hold all exits: export the model with one")
+    never = replace(own, thresholds=(None,) * len(own.thresholds))
+    after, heads = zip(*((e["after"], e["head"]) for e in about["exits"]), strict=True)
+
+    def outputs(x: Tensor) -> Iterable[Tensor]:
+        return [session(x, never, max_exit=k).output for k in range(len(after))]
+
+    found = {"runtime": runtime.name, "precision": session.precision, "versions": versions()}
+    return _table(loader, outputs, after, heads, about["task"], {**found, **(provenance or {})})
+
+
+def _table(
+    loader: Iterable[tuple[Tensor, Tensor]],
+    outputs: Callable[[Tensor], Iterable[Tensor]],
+    after: tuple[int, ...],
+    heads: tuple[str, ...],
+    task: str,
+    about: Mapping[str, Any],
+) -> ExitTable:
+    rows, targets = [], []
+    for x, target in loader:
+        rows.append(torch.stack(list(outputs(x))))
+        targets.append(target.cpu())
+    if not rows:
+        raise UsageError("the loader gave no batch: there is nothing to tabulate")
+    with torch.inference_mode(False):
+        table = torch.cat(rows, dim=1).clone()
+    if not torch.isfinite(table).all():
+        raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
+    return ExitTable(table, torch.cat(targets), after, heads, task, about)

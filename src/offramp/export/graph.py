@@ -61,7 +61,9 @@ class Body:
             outputs = [given if o is inner else o for o in outputs]
         part.outputs.clear()
         for name in list(part.initializers):
-            self.initializers.append(part.initializers.pop(name))
+            value = part.initializers.pop(name)
+            value.name = f"{name}.{len(self.initializers)}"  # two pieces may have chosen one name
+            self.initializers.append(value)
         self.nodes += nodes
         return outputs
 

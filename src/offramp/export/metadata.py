@@ -1,23 +1,90 @@
-"""What an exported file says about itself."""
+"""What an exported file says about itself, and reading it again."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import onnx
+
+from offramp.errors import ArtifactError
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, policy_to_json
+from offramp.policies import Policy, policy_from_json, policy_to_json
 from offramp.versions import versions
 
+ENTRY = "offramp"
 
-def describe(model: EarlyExitModel, policy: Policy) -> str:
-    """The metadata entry ``offramp``, as JSON."""
-    return json.dumps(
-        {
-            "task": model.task.name,
-            "classes": model.classes,
-            "data_config": {k: v for k, v in model.data_config.items() if k != "crop_mode"},
-            "exits": [{"after": a, "head": h} for a, h in zip(model.after, model.head_names, strict=True)],
-            "policy": policy_to_json(policy),
-            "versions": versions(),
-        }
-    )
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A self-exiting file that was read and found whole.
+
+    Args:
+        proto: the ONNX model.
+        about: what it says about itself: task, classes, data_config, exits, precision, versions.
+        policy: the policy it was exported with; its numbers are the defaults of the graph's inputs.
+    """
+
+    proto: onnx.ModelProto
+    about: Mapping[str, Any]
+    policy: Policy
+
+
+def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> dict[str, Any]:
+    """What a file says about itself, as JSON values."""
+    return {
+        "task": model.task.name,
+        "classes": model.classes,
+        "num_outputs": model.num_outputs,
+        "data_config": dict(model.data_config),
+        "exits": [{"after": a, "head": h} for a, h in zip(model.after, model.head_names, strict=True)],
+        "policy": policy_to_json(policy),
+        "precision": precision,
+        "versions": versions(),
+    }
+
+
+def sign(proto: onnx.ModelProto, about: Mapping[str, Any]) -> None:
+    """Put what a file says about itself into it, with a digest of its graph."""
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = ENTRY, json.dumps({**about, "digest": _digest(proto)})
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """What is in a file. Raises ``ArtifactError`` where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} could not be read: {error.strerror}") from error
+
+
+def read_file(path: str | Path) -> ExportedFile:
+    """Read a self-exiting file.
+
+    Raises:
+        ArtifactError: no file, no ONNX, none of Offramp's, or one that was changed after it was exported.
+    """
+    content = read_bytes(path)
+    try:
+        proto = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's own, whose class is no part of its interface
+        raise ArtifactError(f"{path} is no ONNX file: {' '.join(str(error).split())}") from error
+    entries = {p.key: p.value for p in proto.metadata_props}
+    if ENTRY not in entries:
+        raise ArtifactError(f"{path} was not exported by Offramp: its metadata has no entry {ENTRY!r}")
+    try:
+        about = json.loads(entries[ENTRY])
+        digest, policy = about.pop("digest"), policy_from_json(about["policy"])
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"the metadata of {path} is damaged: {error}") from error
+    if digest != _digest(proto):
+        raise ArtifactError(f"{path} was changed after it was exported: export it again")
+    return ExportedFile(proto, about, policy)
+
+
+def _digest(proto: onnx.ModelProto) -> str:
+    return hashlib.sha256(proto.graph.SerializeToString(deterministic=True)).hexdigest()

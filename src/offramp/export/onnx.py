@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
 from offramp.export.join import Inside, Join, Pieces
-from offramp.export.metadata import describe
+from offramp.export.metadata import describe, sign
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
@@ -54,8 +55,7 @@ def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy) -> None
     """
     with evaluating(model), torch.no_grad():
         made = _whole(model, policy)
-    made.metadata_props["offramp"] = describe(model, policy)
-    write(made, path)
+    write(made, path, describe(model, policy))
 
 
 def export_static_onnx(model: nn.Module, images: Tensor, path: str | Path) -> None:
@@ -124,18 +124,19 @@ def _pieces(model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool
     h: Tensors = (torch.randn(_EXAMPLES, *model.data_config["input_size"], device=device),)
     previous: Tensors = ()
     state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
+    packed = isinstance(model.stem(h[0]), tuple)
     segments, asks, first = [], [], 0
     for exit in (*asked, len(model.exits)):
-        segment = Segment(model, first, exit)
+        segment = Segment(model, first, exit, packed)
         segments.append(traced(segment, (h,)))
         h, first = segment(h), exit + 1
         if exit == len(model.exits):
             break
-        ask = Ask(model, policy, exit, begins=exit == asked[0])
+        ask = Ask(model, policy, exit, exit == asked[0], packed)
         asks.append(traced(ask, (h, numbers, previous, state), fixed=(1,)))
         _, _, _, output, *state_after = ask(h, numbers, previous, state)
         previous, state = ((output,) if compares else ()), tuple(state_after)
-    return Pieces(asked, segments, asks, traced(Final(model, policy), (h, previous)), gated, len(model.exits))
+    return Pieces(asked, segments, asks, traced(Final(model, policy, packed), (h, previous)), gated, len(model.exits))
 
 
 def _compares(model: EarlyExitModel, policy: Policy) -> bool:
@@ -160,9 +161,16 @@ def _default(name: str, value: np.ndarray) -> ir.Value:
     return found
 
 
-def write(made: ir.Model, path: str | Path) -> None:
-    """Write a model as one file. Raises ``UsageError`` for one above 2 GB, ``DataError`` where it cannot be written."""
+def write(made: ir.Model, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+    """Write a model as one file, with what it says about itself.
+
+    Raises:
+        UsageError: a model above 2 GB.
+        DataError: the file cannot be written.
+    """
     proto = ir.to_proto(made)
+    if about is not None:
+        sign(proto, about)
     if proto.ByteSize() > _LARGEST:
         raise UsageError(f"the model takes {proto.ByteSize() / 1e9:.1f} GB, and one ONNX file holds at most 2")
     with atomic_file(Path(path)) as new:

@@ -48,20 +48,19 @@ class Segment(nn.Module):
         model: the model.
         first: the index of the exit whose segment comes first.
         last: the index of the exit that it leads to; where exits are left out, several segments are one.
+        packed: whether the backbone's own state is a tuple.
     """
 
-    def __init__(self, model: EarlyExitModel, first: int, last: int) -> None:
+    def __init__(self, model: EarlyExitModel, first: int, last: int, packed: bool) -> None:
         super().__init__()
-        self.model, self.first, self.last = model, first, last
+        self.model, self.first, self.last, self.packed = model, first, last, packed
 
     def forward(self, h: Tensors) -> Tensors:
         """The state before to the state after, as a tuple of tensors; images ``(B, C, H, W)`` to the first."""
-        state: Any = h if len(h) > 1 else h[0]
-        if self.first == 0:
-            state = self.model.stem(state)
+        state: Any = self.model.stem(h[0]) if self.first == 0 else h if self.packed else h[0]
         for k in range(self.first, self.last + 1):
             state = self.model.step(k, state)
-        return as_tuple(state)
+        return state if self.packed else (state,)
 
 
 class Ask(nn.Module):
@@ -72,11 +71,12 @@ class Ask(nn.Module):
         policy: the policy.
         exit: the index of the exit.
         begins: whether it is the first exit that is asked: the policy's state begins here.
+        packed: whether the backbone's own state is a tuple.
     """
 
-    def __init__(self, model: EarlyExitModel, policy: Policy, exit: int, begins: bool) -> None:
+    def __init__(self, model: EarlyExitModel, policy: Policy, exit: int, begins: bool, packed: bool) -> None:
         super().__init__()
-        self.model, self.policy, self.exit, self.begins = model, policy, exit, begins
+        self.model, self.policy, self.exit, self.begins, self.packed = model, policy, exit, begins, packed
 
     def forward(self, h: Tensors, numbers: Tensors, previous: Tensors, state: Tensors) -> Tensors:
         """To the answer ``(n, num_outputs)``, its score ``(n,)``, who leaves ``(n,)``, the head's output, the state.
@@ -88,7 +88,7 @@ class Ask(nn.Module):
             state: what the policy remembers; at the first exit nothing, but for exits that are forced.
         """
         policy, task = with_numbers(self.policy, numbers), self.model.task
-        output = self.model.head(self.exit, h if len(h) > 1 else h[0])
+        output = self.model.head(self.exit, h if self.packed else h[0])
         before = previous[0] if previous else None
         score = score_of(policy, task, self.exit, output, before)
         if self.begins and not isinstance(policy, Forced):
@@ -99,22 +99,17 @@ class Ask(nn.Module):
 
 
 class Final(nn.Module):
-    """The final exit."""
+    """The final exit; arguments as above."""
 
-    def __init__(self, model: EarlyExitModel, policy: Policy) -> None:
+    def __init__(self, model: EarlyExitModel, policy: Policy, packed: bool) -> None:
         super().__init__()
-        self.model, self.policy = model, policy
+        self.model, self.policy, self.packed = model, policy, packed
 
     def forward(self, h: Tensors, previous: Tensors) -> Tensors:
         """To the output ``(n, num_outputs)`` and its score ``(n,)``."""
-        output = self.model.final(h if len(h) > 1 else h[0])
+        output = self.model.final(h if self.packed else h[0])
         before = previous[0] if previous else None
         return output, score_of(self.policy, self.model.task, len(self.model.exits), output, before)
-
-
-def as_tuple(h: Any) -> Tensors:
-    """A state as a tuple of tensors."""
-    return h if isinstance(h, tuple) else (h,)
 
 
 def with_numbers(policy: Policy, numbers: Tensors) -> Policy:

@@ -1,0 +1,77 @@
+"""Sessions over a self-exiting file, whichever runtime runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offramp.errors import DataError, UsageError
+from offramp.export.metadata import ExportedFile
+from offramp.export.parts import policy_inputs
+from offramp.policies import Policy
+from offramp.policies.forced import Forced
+from offramp.types import Trace
+
+Arrays = Mapping[str, np.ndarray]
+Call = Callable[[Arrays], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Inputs by name to output, exit and score."""
+
+
+class FileSession:
+    """A self-exiting file, opened.
+
+    Args:
+        file: what was read.
+        call: runs it.
+        precision: of the runtime; a file that was quantised has its own.
+    """
+
+    def __init__(self, file: ExportedFile, call: Call, precision: str) -> None:
+        self.file, self._call = file, call
+        own = file.about["precision"]
+        self.precision = precision if own == "fp32" else own
+        self._size = tuple(file.about["data_config"]["input_size"])
+
+    def __call__(self, x: Tensor, policy: Policy | None = None, max_exit: int | None = None) -> Trace:
+        """Images ``(B, C, H, W)`` to their answers.
+
+        Args:
+            x: images, float32.
+            policy: a policy of the kind in the file, with the same exits, whose numbers to use.
+            max_exit: the exit at which everybody leaves at the latest.
+
+        Raises:
+            DataError: images of another type or shape than the file takes.
+            UsageError: another policy than the file's; an exit that it does not have.
+        """
+        if x.dtype != torch.float32 or x.ndim != 4 or tuple(x.shape[1:]) != self._size:
+            expected = ", ".join(map(str, self._size))
+            kind = str(x.dtype).removeprefix("torch.")
+            raise DataError(
+                f"the file takes float32 images of shape (batch, {expected}), these are {kind} {tuple(x.shape)}"
+            )
+        inputs = {"images": x.numpy(), **self._numbers(self.file.policy if policy is None else policy, len(x))}
+        last = len(self.file.about["exits"]) - 1
+        if max_exit is not None and not 0 <= max_exit <= last:
+            raise UsageError(f"max_exit is {max_exit}; the file has exits 0 to {last}")
+        inputs["max_exit"] = np.array(last if max_exit is None else max_exit)
+        return Trace(*(torch.from_numpy(np.asarray(part)) for part in self._call(inputs)))
+
+    def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
+        own = self.file.policy
+        fixed = type(policy) is type(own) and policy.score == own.score
+        numbers = {name: value.numpy() for name, value in policy_inputs(policy).items()}
+        known = {name: value.numpy() for name, value in policy_inputs(own).items()}
+        if not fixed or {k: v.shape for k, v in numbers.items()} != {k: v.shape for k, v in known.items()}:
+            raise UsageError(
+                f"the file was exported with a policy of the kind {type(own).__name__} on {own.score}; this one is "
+                f"{type(policy).__name__} on {policy.score}, or has other exits: export the model with it"
+            )
+        if any(np.isnan(value).any() for value in numbers.values()):
+            raise UsageError("a number of the policy is not a number (NaN)")
+        if isinstance(policy, Forced):
+            numbers["exits"] = policy.init(samples)[0].numpy()
+        return numbers

@@ -1,0 +1,104 @@
+"""Peak memory of a run, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offramp.engine.runtime import FileRuntime, Runtime, open_runtime
+from offramp.errors import DataError
+from offramp.model import EarlyExitModel
+from offramp.policies import Policy, policy_from_json, policy_to_json
+
+
+def peak_memory(
+    model: EarlyExitModel, policy: Policy, runtime: Runtime, batch: int, save: Callable[[Path], Any]
+) -> dict[str, dict[str, float]]:
+    """Peak memory of the static backbone and of the dynamic model, each in a fresh process that runs three batches.
+
+    Args:
+        model: the model.
+        policy: who leaves where.
+        runtime: what computes.
+        batch: how many samples, of noise.
+        save: writes the model as an artifact to a folder.
+
+    Returns:
+        For ``static`` and ``dynamic`` the peak of the whole process, ``peak_mb``, and ``run_mb``, what of it came after
+        the libraries were loaded: weights and work.
+
+    Raises:
+        DataError: the process failed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spec = {
+            "runtime": runtime.name,
+            "precision": runtime.precision,
+            "threads": runtime.threads,
+            "shape": [batch, *model.data_config["input_size"]],
+            "policy": policy_to_json(policy),
+            "folder": name,
+        }
+        if isinstance(runtime, FileRuntime):
+            from offramp.export import export_onnx, export_static_onnx
+
+            export_onnx(model, folder / "dynamic.onnx", policy)
+            example = torch.randn(2, *model.data_config["input_size"])
+            export_static_onnx(model.backbone.model, example, folder / "static.onnx")
+        else:
+            save(folder / "model")
+        return {way: _child({**spec, "way": way}) for way in ("static", "dynamic")}
+
+
+def _child(spec: dict[str, Any]) -> dict[str, float]:
+    command = [sys.executable, "-c", "from offramp.engine.memory import main; main()", json.dumps(spec)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"the process that measures memory failed: {done.stderr.strip().splitlines()[-1]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Run what the arguments say and print the peak; the other side of ``peak_memory``."""
+    spec = json.loads(sys.argv[1])
+    runtime: Any = open_runtime(spec["runtime"], spec["precision"], spec["threads"])
+    x = torch.randn(*spec["shape"])
+    before = _peak()
+    call = _opened(runtime, spec, x)
+    for _ in range(3):
+        call(x)
+    print(json.dumps({"peak_mb": _peak(), "run_mb": _peak() - before}))
+
+
+def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Tensor) -> Callable[[Tensor], Any]:
+    folder = Path(spec["folder"])
+    if not isinstance(runtime, FileRuntime):
+        from offramp.artifact import load_artifact
+
+        model = load_artifact(folder / "model").model
+        policy = policy_from_json(spec["policy"])
+        return runtime.static(model.backbone.model, x) if spec["way"] == "static" else runtime.dynamic(model, policy)
+    if spec["way"] == "static":
+        return runtime.open_static(folder / "static.onnx")[0]
+    policy, session = policy_from_json(spec["policy"]), runtime.open(folder / "dynamic.onnx")
+    return lambda x: session(x, policy)
+
+
+def _peak() -> float:
+    """Megabytes. Linux hands ``ru_maxrss`` on from the process that started this one, so its own book is read there."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

@@ -1,0 +1,90 @@
+"""ONNX Runtime: the self-exiting file in one session."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from offramp.engine.file import Arrays, FileSession
+from offramp.engine.runtime import Network, check_precision
+from offramp.errors import ArtifactError, UsageError
+from offramp.export import export_onnx, export_static_onnx
+from offramp.export.metadata import read_bytes, read_file
+from offramp.model import EarlyExitModel
+from offramp.policies import Policy
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the processor.
+
+    Args:
+        precision: ``fp32``; a file that was quantised brings its own.
+        threads: for each session; 0 leaves it to the runtime, which takes all cores.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
+        check_precision(self.name, precision, ("fp32",))
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UsageError("this runtime needs onnxruntime: pip install 'offramp[onnx]'") from error
+        self._library: Any = onnxruntime
+        self.precision, self.threads = precision, threads or len(os.sched_getaffinity(0))
+
+    def static(self, network: nn.Module, example: Tensor) -> Network:
+        """The network as a file of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "static.onnx"
+            export_static_onnx(network, example, path)
+            session = self._open(path.read_bytes())
+        return lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+
+    def dynamic(self, model: EarlyExitModel, policy: Policy) -> FileSession:
+        """Export the model and open the file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            export_onnx(model, path, policy)
+            return self.open(path)
+
+    def open(self, path: str | Path) -> FileSession:
+        """Open a self-exiting file.
+
+        Raises:
+            ArtifactError: a file that is none, or was changed.
+        """
+        file = read_file(path)
+        session = self._open(file.proto.SerializeToString())
+        names = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
+
+        def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            given = {name: value for name, value in inputs.items() if name in names}
+            return tuple(session.run(["output", "exit", "score"], given))
+
+        return FileSession(file, call, self.precision)
+
+    def open_static(self, path: str | Path) -> tuple[Network, tuple[int, ...]]:
+        """Open any ONNX file with one input of images, to compare with; and the shape of an image that it takes.
+
+        Raises:
+            ArtifactError: no such file, or one that the runtime does not take.
+        """
+        session = self._open(read_bytes(path))
+        (given,) = session.get_inputs()
+        return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0]), tuple(given.shape[1:])
+
+    def _open(self, proto: bytes) -> Any:
+        options = self._library.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3  # it warns of inputs that have defaults, which is what they are for
+        try:
+            return self._library.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common class
+            raise ArtifactError(f"ONNX Runtime does not take the file: {' '.join(str(error).split())}") from error

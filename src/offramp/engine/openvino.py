@@ -1,0 +1,102 @@
+"""OpenVINO: the self-exiting file, compiled for this processor."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from offramp.engine.file import Arrays, FileSession
+from offramp.engine.runtime import Network, check_precision
+from offramp.errors import ArtifactError, UsageError
+from offramp.export import export_onnx, export_static_onnx
+from offramp.export.metadata import read_bytes, read_file
+from offramp.model import EarlyExitModel
+from offramp.policies import Policy
+
+
+class OpenVinoRuntime:
+    """OpenVINO on the processor.
+
+    Args:
+        precision: ``fp32`` or ``bf16``. It is always said to the runtime, which would choose by itself otherwise, and
+            thresholds belong to a precision.
+        threads: for each model; 0 leaves it to the runtime.
+    """
+
+    name = "openvino"
+
+    def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
+        check_precision(self.name, precision, ("fp32", "bf16"))
+        try:
+            import openvino
+        except ImportError as error:
+            raise UsageError("this runtime needs openvino: pip install 'offramp[openvino]'") from error
+        self._core: Any = openvino.Core()
+        self.precision, self.threads = precision, threads or len(os.sched_getaffinity(0))
+
+    def static(self, network: nn.Module, example: Tensor) -> Network:
+        """The network as a file of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "static.onnx"
+            export_static_onnx(network, example, path)
+            compiled = self._compile(path.read_bytes())
+        return lambda x: torch.from_numpy(compiled(x.numpy())[0])
+
+    def dynamic(self, model: EarlyExitModel, policy: Policy) -> FileSession:
+        """Export the model and open the file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            export_onnx(model, path, policy)
+            return self.open(path)
+
+    def open(self, path: str | Path) -> FileSession:
+        """Open a self-exiting file.
+
+        Raises:
+            ArtifactError: a file that is none, or was changed.
+        """
+        file = read_file(path)
+        compiled = self._compile(_all_inputs(file.proto).SerializeToString())
+        names = {i.any_name for i in compiled.inputs}
+
+        def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            found = compiled({name: value for name, value in inputs.items() if name in names})
+            return found["output"], found["exit"], found["score"]
+
+        return FileSession(file, call, self.precision)
+
+    def open_static(self, path: str | Path) -> tuple[Network, tuple[int, ...]]:
+        """Open any ONNX file with one input of images, to compare with; and the shape of an image that it takes.
+
+        Raises:
+            ArtifactError: no such file, or one that the runtime does not take.
+        """
+        compiled = self._compile(read_bytes(path))
+        shape = tuple(d.get_length() for d in list(compiled.inputs[0].partial_shape)[1:])
+        return lambda x: torch.from_numpy(compiled(x.numpy())[0]), shape
+
+    def _compile(self, proto: bytes) -> Any:
+        hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
+        settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": self.threads}
+        try:
+            return self._core.compile_model(self._core.read_model(proto), "CPU", settings)
+        except Exception as error:  # its errors have no common class
+            raise ArtifactError(f"OpenVINO does not take the file: {' '.join(str(error).split())}") from error
+
+
+def _all_inputs(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same without defaults: OpenVINO takes an input that has one for a constant."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    names = {i.name for i in proto.graph.input}
+    for i in reversed(range(len(changed.graph.initializer))):
+        if changed.graph.initializer[i].name in names:
+            del changed.graph.initializer[i]
+    return changed
