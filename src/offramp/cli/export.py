@@ -17,6 +17,9 @@ def command(
     to: Annotated[Path, typer.Argument(help="The ONNX file.")],
     policy: PolicyFile = None,
     threshold: OneThreshold = None,
+    preprocess: Annotated[
+        bool, typer.Option("--preprocess", help="Resize, crop and normalise in the file: uint8 pictures in.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a model and its policy as one ONNX file, for ONNX Runtime, OpenVINO, browsers and Node."""
@@ -25,8 +28,9 @@ def command(
     artifact = ready(model, "cpu", 0)
     rule = chosen_policy(artifact, policy, threshold)
     err.print(f"exporting {model}: {len(artifact.model.exits)} early exits; this takes some seconds an exit")
-    export_onnx(artifact.model, to, rule)
+    export_onnx(artifact.model, to, rule, preprocess)
     if json:
         emit({"model": str(model), "file": str(to), "bytes": to.stat().st_size})
     else:
-        out.print(f"{to}, {to.stat().st_size / 1e6:.1f} MB: images in, output, exit and score out")
+        given = "pictures" if preprocess else "images"
+        out.print(f"{to}, {to.stat().st_size / 1e6:.1f} MB: {given} in; output, exit and score out")

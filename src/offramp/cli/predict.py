@@ -52,6 +52,7 @@ class Opened(NamedTuple):
         data_config: how images are prepared.
         classes: the names of the classes.
         after: the block that each exit reads.
+        pictures: whether the session takes pictures as they are.
     """
 
     session: Session
@@ -60,6 +61,7 @@ class Opened(NamedTuple):
     data_config: Mapping[str, Any]
     classes: Sequence[str] | None
     after: Sequence[int]
+    pictures: bool = False
 
 
 def command(
@@ -126,7 +128,8 @@ def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: 
             raise UsageError("--threshold is for a file with a threshold policy, and not beside --policy")
         rule = replace(own, thresholds=(threshold,) * len(own.thresholds))
     after = [e["after"] for e in about["exits"]]
-    return Opened(session, rule, get_task(about["task"]), about["data_config"], about["classes"], after)
+    task = get_task(about["task"])
+    return Opened(session, rule, task, about["data_config"], about["classes"], after, about["preprocess"])
 
 
 def predict(opened: Opened, files: Iterable[str]) -> list[dict[str, Any]]:
@@ -173,15 +176,17 @@ def _warm_up(opened: Opened) -> None:
     """The first run of a model is slow; no image's milliseconds should hold it."""
     import torch
 
-    opened.session(torch.zeros(1, *opened.data_config["input_size"]), opened.policy)
+    channels, height, width = opened.data_config["input_size"]
+    x = torch.zeros(1, channels, height, width)
+    opened.session(x.permute(0, 2, 3, 1).to(torch.uint8) if opened.pictures else x, opened.policy)
 
 
 def _answer(opened: Opened, file: str) -> dict[str, Any]:
-    from offramp.data.images import to_tensor
+    from offramp.data.images import to_bytes, to_tensor
     from offramp.errors import DataError
 
     try:
-        x = to_tensor(_open(file), dict(opened.data_config))
+        x = (to_bytes if opened.pictures else to_tensor)(_open(file), dict(opened.data_config))
         start = time.perf_counter()
         trace = opened.session(x, opened.policy)
         answer = opened.task.answer(trace.output)[0].item()

@@ -59,6 +59,13 @@ def to_tensor(image: Image.Image, data_config: Mapping[str, Any]) -> Tensor:
     return ImageDataset(Samples([image].__getitem__, np.zeros(1)), data_config)[0][0][None]
 
 
+def to_bytes(image: Image.Image, data_config: Mapping[str, Any]) -> Tensor:
+    """One picture as it is, uint8 ``(1, height, width, C)``, for a model that prepares it itself."""
+    mode = "L" if data_config["input_size"][0] == 1 else "RGB"
+    pixels = torch.from_numpy(np.array(image.convert(mode)))
+    return pixels.reshape(1, *pixels.shape[:2], -1)
+
+
 class TrainingStream(Sampler[tuple[int, int]]):
     """All indices of a whole training run in one stream, shuffled anew for each epoch, from any step on.
 

@@ -17,16 +17,22 @@ from torch import Tensor, nn
 OPSET = 20
 
 
-def traced(part: nn.Module, arguments: tuple[tuple[Tensor, ...], ...], fixed: Sequence[int] = ()) -> ir.Graph:
+def traced(
+    part: nn.Module,
+    arguments: tuple[tuple[Tensor, ...], ...],
+    fixed: Sequence[int] = (),
+    free: Sequence[str] = ("batch",),
+) -> ir.Graph:
     """A module as an ONNX graph for any number of samples.
 
     Args:
         part: takes tuples of tensors, returns a tuple of tensors.
         arguments: examples; the first dimension of every tensor is the sample, but for those of ``fixed``.
         fixed: which of the arguments hold tensors whose shape is what it is.
+        free: names of the first dimensions, which may be of any size.
     """
-    batch = torch.export.Dim("batch", min=1)
-    shapes = tuple(tuple({} if i in fixed else {0: batch} for _ in group) for i, group in enumerate(arguments))
+    dims = dict(enumerate(torch.export.Dim(name, min=1) for name in free))
+    shapes = tuple(tuple({} if i in fixed else dims for _ in group) for i, group in enumerate(arguments))
     with quiet(), torch.no_grad():
         exported = torch.export.export(part.eval(), arguments, dynamic_shapes=shapes)
         program = torch.onnx.export(exported, opset_version=OPSET, verbose=False)

@@ -18,6 +18,7 @@ from offramp.export.graph import OPSET, Body, quiet, traced
 from offramp.export.join import Inside, Join, Pieces
 from offramp.export.metadata import describe, sign
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
+from offramp.export.preprocess import Preprocess
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
@@ -27,13 +28,14 @@ _EXAMPLES = 3
 _LARGEST = 2**31 - 2**20
 
 
-def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy) -> None:
+def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy, preprocess: bool = False) -> None:
     """Write a model with its policy as one ONNX file that leaves early by itself.
 
     Samples that leave are taken out of the batch inside the graph, and what nobody needs is skipped, for any number of
     samples, none included. Inputs, all but the first with defaults:
 
-    - ``images`` ``(B, C, H, W)`` float32, prepared as the metadata's ``data_config`` says;
+    - ``images`` ``(B, C, H, W)`` float32, prepared as the metadata's ``data_config`` says; with ``preprocess`` pictures
+      as they are, uint8 ``(B, height, width, C)``, all of one batch of the same size;
     - the policy's own numbers, such as ``thresholds`` float32 ``(exits,)`` (above 1 an exit is off, and its head does
       not run), ``patience`` int64, so that calibrating again needs no new file;
     - ``max_exit`` int64: the exit at which everybody leaves at the latest, for a budget that is known.
@@ -48,14 +50,16 @@ def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy) -> None
         model: the model.
         path: the file; it appears when it is complete.
         policy: who leaves where.
+        preprocess: whether resizing, cropping and normalising are part of the graph.
 
     Raises:
-        UsageError: a policy for more exits than the model has; a model that is too large for one file (2 GB).
+        UsageError: a policy for more exits than the model has; a model that is too large for one file (2 GB);
+            preprocessing that cannot be a part of the graph.
         DataError: the file cannot be written.
     """
     with evaluating(model), torch.no_grad():
-        made = _whole(model, policy)
-    write(made, path, describe(model, policy))
+        made = _whole(model, policy, preprocess)
+    write(made, path, {**describe(model, policy), "preprocess": preprocess})
 
 
 def export_static_onnx(model: nn.Module, images: Tensor, path: str | Path) -> None:
@@ -82,7 +86,7 @@ class _Plain(nn.Module):
         return (self.model(h[0]),)
 
 
-def _whole(model: EarlyExitModel, policy: Policy) -> ir.Model:
+def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool) -> ir.Model:
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
     compares = _compares(model, policy)
@@ -90,7 +94,13 @@ def _whole(model: EarlyExitModel, policy: Policy) -> ir.Model:
     values = policy_inputs(policy)
     pieces = _pieces(model, policy, tuple(values.values()), gated, compares)
     body = Body()
-    images = _input("images", ir.DataType.FLOAT, ("batch", *model.data_config["input_size"]))
+    channels = model.data_config["input_size"][0]
+    if preprocess:
+        images = _input("images", ir.DataType.UINT8, ("batch", "height", "width", channels))
+        example = torch.zeros(_EXAMPLES, 31, 37, channels, dtype=torch.uint8)
+        prepare = traced(Preprocess(model.data_config), ((example,),), free=("batch", "height", "width"))
+    else:
+        images = _input("images", ir.DataType.FLOAT, ("batch", *model.data_config["input_size"]))
     numbers = [_default(name, value.numpy()) for name, value in values.items()]
     max_exit = _default("max_exit", np.array(len(model.exits)))
     inputs = [images, *numbers, max_exit]
@@ -109,8 +119,12 @@ def _whole(model: EarlyExitModel, policy: Policy) -> ir.Model:
         body.op("ConstantOfShape", count),
     ]
     somebody = body.op("Greater", body.op("Size", rows), body.number(0))
-    start = Inside([images], rows, nothing, [], state)
-    outputs = body.choose(somebody, lambda b: join.enter(b, 0, start), lambda b: nothing)
+
+    def begin(branch: Body) -> list[ir.Value]:
+        h = branch.call(prepare, [images]) if preprocess else [images]
+        return join.enter(branch, 0, Inside(h, rows, nothing, [], state))
+
+    outputs = body.choose(somebody, begin, lambda b: nothing)
     _named(outputs[0], "output", ir.DataType.FLOAT, ("batch", model.num_outputs))
     _named(outputs[1], "exit", ir.DataType.INT64, ("batch",))
     _named(outputs[2], "score", ir.DataType.FLOAT, ("batch",))
