@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from accelerate import PartialState
+from torch import Tensor
 
 from offramp._device import device_named
 from offramp._files import write_json
@@ -18,6 +19,7 @@ from offramp.artifact import Artifact, load_artifact, round_to_fp16, save
 from offramp.calibration import calibrate
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
+from offramp.data.images import to_bytes
 from offramp.engine import Runtime, tabulate, tabulate_in
 from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
@@ -133,8 +135,7 @@ def open_for(artifact: Artifact, data: str) -> Splits:
     Raises:
         DataError: the data is not there, or has other classes than the model.
     """
-    recipe = artifact.record.get("recipe", {})
-    splits = open_splits(data, recipe.get("data", {}).get("validation"), recipe.get("seed", 0))
+    splits = open_splits(data, **how_split(artifact))
     known = artifact.model.classes
     if known is not None and splits.classes is not None and splits.classes != known:
         raise DataError(f"{data} has classes {', '.join(splits.classes)}; the model knows {', '.join(known)}")
@@ -209,6 +210,36 @@ def tabulate_samples(
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
     tracked = track(batches, split, len(batches), progress)
     return tabulate(model, tracked, about) if runtime is None else tabulate_in(runtime, model, tracked, about)
+
+
+def file_batches(
+    about: Mapping[str, Any], data: str, split: str, progress: bool = False
+) -> tuple[Iterable[tuple[Tensor, Tensor]], dict[str, Any]]:
+    """Batches of a data set as an exported file takes them, and which data that is; the splits are those of training.
+
+    Args:
+        about: the file's metadata.
+        data: a folder, an ``.npz`` file, ``torchvision/NAME`` or ``digits``.
+        split: ``test``, ``validation`` or ``train``.
+        progress: whether to show a progress bar.
+    """
+    record = about["record"]
+    splits = open_splits(data, record.get("validation"), record.get("seed", 0))
+    samples, config = split_of(splits, split), about["data_config"]
+    batches: Any = loader(samples, config, 128)
+    count = len(batches)
+    if about["preprocess"]:  # pictures differ in size, so they come one by one
+        targets, count = torch.as_tensor(samples.targets), len(samples)
+        batches = ((to_bytes(samples.read(i), config), targets[i : i + 1]) for i in range(count))
+    source = splits.record
+    found = {"data": source["source"], "split": split, "fingerprint": source["fingerprints"][split]}
+    return track(batches, split, count, progress), found
+
+
+def how_split(artifact: Artifact) -> dict[str, Any]:
+    """How the data of a model was cut, for an exported file to remember."""
+    recipe = artifact.record.get("recipe", {})
+    return {"validation": recipe.get("data", {}).get("validation"), "seed": recipe.get("seed", 0)}
 
 
 def split_of(splits: Splits, split: str) -> Samples:

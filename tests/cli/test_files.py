@@ -7,6 +7,8 @@ import json
 import onnx
 import pytest
 
+from offramp.export.metadata import read_file
+
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
@@ -55,6 +57,37 @@ def test_bench_in_a_runtime_against_a_baseline(trained, exported, cli):
     assert (row["runtime"], row["precision"], row["threads"], row["batch"]) == ("onnxruntime", "fp32", 1, 2)
     assert row[f"{exported}_ms"] > 0
     assert result["peak_memory"]["dynamic"]["run_mb"] > 0
+
+
+def test_an_int8_file_is_calibrated_as_it_computes(trained, cli, tmp_path):
+    path = tmp_path / "int8.onnx"
+    options = ("--int8", "digits", "--threshold", "0.9")
+    code, out, _ = cli("export", trained / "model", path, *options)
+    assert code == 0
+    assert "thresholds belong to a precision" in out
+    assert any(node.op_type == "QuantizeLinear" for node in nodes(onnx.load(path).graph))
+    before = path.read_bytes()
+    code, out, err = cli("calibrate", path, "digits", "--max-drop", "2", "--json")
+    assert code == 0, err
+    policy = json.loads(out)
+    assert policy["provenance"]["data"]["precision"] == "int8"
+    assert policy["provenance"]["data"]["split"] == "validation"
+    assert policy["provenance"]["samples"] == 360
+    assert policy["provenance"]["expected"]["accuracy"] > 0.6
+    assert path.read_bytes() != before
+    own = read_file(path)
+    assert list(own.policy.thresholds) == policy["thresholds"]
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in own.proto.graph.initializer}["thresholds"]
+    assert stored == pytest.approx([2.0 if t is None else t for t in policy["thresholds"]])
+    assert cli("calibrate", path, "--max-drop", "2")[0] == 2, "a file has no table of its own"
+
+
+def nodes(graph):
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes(attribute.g)
 
 
 WRONG = {

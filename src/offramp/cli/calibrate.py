@@ -8,12 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offramp.cli._shared import Device, Json, Model, Precision, RuntimeName, emit, err, metric, out, ready, table
+from offramp.cli._shared import (
+    Device,
+    Json,
+    Model,
+    Precision,
+    RuntimeName,
+    emit,
+    err,
+    file_runtime,
+    is_file,
+    metric,
+    out,
+    ready,
+    table,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from offramp.policies import Policy
     from offramp.tasks import Task
     from offramp.types import CostTable, ExitTable
+
+    Source = tuple[Task, tuple[int, ...], ExitTable, CostTable, Callable[[Policy], None]]
 
 EXAMPLE = "offramp calibrate my-model --max-drop 0.5"
 _UNITS = {"s": ("seconds", 1.0), "ms": ("seconds", 1e-3), "macs": ("macs", 1.0), "mmacs": ("macs", 1e6)}
@@ -51,35 +69,19 @@ def command(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Choose a policy for a goal on validation data, and store it with the model."""
-    from offramp.artifact import save
+    """Choose a policy for a goal on validation data, and store it with the model.
+
+    An exported file is calibrated as its runtime computes it, which is what a quantised one needs.
+    """
     from offramp.calibration import calibrate
-    from offramp.cost import profile
-    from offramp.engine import open_runtime
     from offramp.errors import UsageError
-    from offramp.pipeline import open_for, tabulate_samples
     from offramp.policies import policy_to_json, save_policy
-    from offramp.registry import MODELS
 
     if unit not in ("macs", "seconds"):
         raise UsageError(f"unit is {unit!r}; it is macs or seconds")
     limit, unit = (None, unit) if max_cost is None else _cost(max_cost)
-    if save_to is None and not model.exists() and str(model) in MODELS:
-        raise UsageError(f"{model} is the model in the box, which stays as it is: say with --out where the policy goes")
-    artifact = ready(model, device, 0)
-    exits = artifact.table
-    if data is not None:
-        splits = open_for(artifact, data)
-        computes = None if (runtime, precision) == ("torch", "fp32") else open_runtime(runtime, precision)
-        exits = tabulate_samples(artifact.model, splits, "validation", progress=True, runtime=computes)
-    elif (runtime, precision) != ("torch", "fp32"):
-        raise UsageError(f"the model's own table is of torch in fp32: name the data to calibrate {runtime} on")
-    if exits is None:
-        raise UsageError("this model holds no validation table: name the data to calibrate on")
-    costs = artifact.costs
-    if costs is None or (unit == "seconds" and costs.seconds is None):
-        costs = profile(artifact.model)
-    task = artifact.model.task
+    source = _of_file if is_file(model) else _of_artifact
+    task, after, exits, costs, keep = source(model, data, save_to, unit, runtime, precision, device)
     policy: Any = calibrate(
         exits,
         costs,
@@ -98,13 +100,67 @@ def command(
     if save_to is not None:
         save_policy(policy, save_to)
     else:
-        save(artifact.model, model, policy, exits, costs, artifact.record)
+        keep(policy)
     if plot is not None:
         _draw(exits, costs, policy, task, unit, plot)
     if json:
         emit(policy_to_json(policy))
         return
-    _show(policy, artifact.model.after, task, unit)
+    _show(policy, after, task, unit)
+
+
+def _of_artifact(
+    model: Path, data: str | None, save_to: Path | None, unit: str, runtime: str, precision: str, device: str
+) -> Source:
+    from offramp.artifact import save
+    from offramp.cost import profile
+    from offramp.engine import open_runtime
+    from offramp.errors import UsageError
+    from offramp.pipeline import open_for, tabulate_samples
+    from offramp.registry import MODELS
+
+    if save_to is None and not model.exists() and str(model) in MODELS:
+        raise UsageError(f"{model} is the model in the box, which stays as it is: say with --out where the policy goes")
+    artifact = ready(model, device, 0)
+    exits = artifact.table
+    if data is not None:
+        splits = open_for(artifact, data)
+        computes = None if (runtime, precision) == ("torch", "fp32") else open_runtime(runtime, precision)
+        exits = tabulate_samples(artifact.model, splits, "validation", progress=True, runtime=computes)
+    elif (runtime, precision) != ("torch", "fp32"):
+        raise UsageError(f"the model's own table is of torch in fp32: name the data to calibrate {runtime} on")
+    if exits is None:
+        raise UsageError("this model holds no validation table: name the data to calibrate on")
+    costs = artifact.costs
+    if costs is None or (unit == "seconds" and costs.seconds is None):
+        costs = profile(artifact.model)
+
+    def keep(policy: Policy) -> None:
+        save(artifact.model, model, policy, exits, costs, artifact.record)
+
+    return artifact.model.task, artifact.model.after, exits, costs, keep
+
+
+def _of_file(
+    model: Path, data: str | None, save_to: Path | None, unit: str, runtime: str, precision: str, device: str
+) -> Source:
+    from offramp.engine.tabulate import tabulate_file
+    from offramp.errors import UsageError
+    from offramp.export.metadata import store_policy
+    from offramp.pipeline import file_batches
+    from offramp.tasks import get_task
+    from offramp.types import CostTable
+
+    if data is None:
+        raise UsageError("a file holds no table: name the data to calibrate it on")
+    if unit != "macs":
+        raise UsageError("a file knows its MACs only: --unit seconds needs the saved model")
+    computes = file_runtime(runtime, precision, 0)
+    session = computes.open(model)
+    batches, about = file_batches(session.file.about, data, "validation", progress=True)
+    exits = tabulate_file(session, computes, batches, about)
+    costs = CostTable.from_json(session.file.about["costs"])
+    return get_task(exits.task), exits.after, exits, costs, lambda policy: store_policy(session.file, policy, model)
 
 
 def _cost(text: str) -> tuple[float, str]:

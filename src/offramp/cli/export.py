@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from offramp.cli._shared import Json, Model, OneThreshold, PolicyFile, chosen_policy, emit, err, out, ready
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from offramp.artifact import Artifact
+
 EXAMPLE = "offramp export my-model my-model.onnx"
+_IMAGES = 256
+"""That ranges are taken from for int8."""
 
 
 def command(
@@ -20,17 +27,36 @@ def command(
     preprocess: Annotated[
         bool, typer.Option("--preprocess", help="Resize, crop and normalise in the file: uint8 pictures in.")
     ] = False,
+    int8: Annotated[
+        str | None, typer.Option(help="Data whose training images to quantise with; calibrate the file afterwards.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a model and its policy as one ONNX file, for ONNX Runtime, OpenVINO, browsers and Node."""
     from offramp.export import export_onnx
+    from offramp.pipeline import how_split
 
     artifact = ready(model, "cpu", 0)
     rule = chosen_policy(artifact, policy, threshold)
     err.print(f"exporting {model}: {len(artifact.model.exits)} early exits; this takes some seconds an exit")
-    export_onnx(artifact.model, to, rule, preprocess)
+    images = None if int8 is None else _images(artifact, int8)
+    export_onnx(artifact.model, to, rule, preprocess=preprocess, int8=images, record=how_split(artifact))
     if json:
         emit({"model": str(model), "file": str(to), "bytes": to.stat().st_size})
     else:
         given = "pictures" if preprocess else "images"
         out.print(f"{to}, {to.stat().st_size / 1e6:.1f} MB: {given} in; output, exit and score out")
+    if int8 is not None:
+        out.print(f"thresholds belong to a precision; now: offramp calibrate {to} {int8} --max-drop 0.5")
+
+
+def _images(artifact: Artifact, data: str) -> list[Tensor]:
+    """Training images, evenly spaced, in batches."""
+    import torch
+
+    from offramp.data import loader
+    from offramp.pipeline import open_for
+
+    samples = open_for(artifact, data).train
+    spaced = samples.take(torch.linspace(0, len(samples) - 1, min(_IMAGES, len(samples))).long().numpy())
+    return [x for x, _ in loader(spaced, artifact.model.data_config, 32)]

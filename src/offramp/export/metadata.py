@@ -11,7 +11,10 @@ from typing import Any
 
 import onnx
 
-from offramp.errors import ArtifactError
+from offramp._files import atomic_file
+from offramp.cost import profile
+from offramp.errors import ArtifactError, UsageError
+from offramp.export.parts import policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, policy_from_json, policy_to_json
 from offramp.versions import versions
@@ -44,6 +47,7 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> 
         "exits": [{"after": a, "head": h} for a, h in zip(model.after, model.head_names, strict=True)],
         "policy": policy_to_json(policy),
         "precision": precision,
+        "costs": profile(model, repeats=0).to_json(),
         "versions": versions(),
     }
 
@@ -84,6 +88,34 @@ def read_file(path: str | Path) -> ExportedFile:
     if digest != _digest(proto):
         raise ArtifactError(f"{path} was changed after it was exported: export it again")
     return ExportedFile(proto, about, policy)
+
+
+def store_policy(file: ExportedFile, policy: Policy, path: str | Path) -> None:
+    """Write a file again with the numbers of a policy as its defaults.
+
+    Args:
+        file: what was read.
+        policy: of the same kind, with the same exits.
+        path: where it goes; it appears when it is complete.
+
+    Raises:
+        UsageError: a policy of another kind.
+        DataError: the file cannot be written.
+    """
+    numbers, own = policy_inputs(policy), policy_inputs(file.policy)
+    if type(policy) is not type(file.policy) or {k: v.shape for k, v in numbers.items()} != {
+        k: v.shape for k, v in own.items()
+    }:
+        raise UsageError("the file holds another kind of policy, or other exits: export the model with it")
+    changed = onnx.ModelProto()
+    changed.CopyFrom(file.proto)
+    for tensor in changed.graph.initializer:
+        if tensor.name in numbers:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(numbers[tensor.name].numpy(), tensor.name))
+    del changed.metadata_props[:]
+    sign(changed, {**file.about, "policy": policy_to_json(policy)})
+    with atomic_file(Path(path)) as new:
+        new.write_bytes(changed.SerializeToString())
 
 
 def _digest(proto: onnx.ModelProto) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from offramp.export.join import Inside, Join, Pieces
 from offramp.export.metadata import describe, sign
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
 from offramp.export.preprocess import Preprocess
+from offramp.export.quantise import quantised
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
@@ -28,7 +29,15 @@ _EXAMPLES = 3
 _LARGEST = 2**31 - 2**20
 
 
-def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy, preprocess: bool = False) -> None:
+def export_onnx(
+    model: EarlyExitModel,
+    path: str | Path,
+    policy: Policy,
+    *,
+    preprocess: bool = False,
+    int8: Iterable[Tensor] | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Write a model with its policy as one ONNX file that leaves early by itself.
 
     Samples that leave are taken out of the batch inside the graph, and what nobody needs is skipped, for any number of
@@ -51,6 +60,9 @@ def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy, preproc
         path: the file; it appears when it is complete.
         policy: who leaves where.
         preprocess: whether resizing, cropping and normalising are part of the graph.
+        int8: batches of images ``(B, C, H, W)`` to quantise the backbone with; heads stay fp32. Thresholds belong to a
+            precision: calibrate the file afterwards.
+        record: JSON values to keep in the metadata, such as how the data was split.
 
     Raises:
         UsageError: a policy for more exits than the model has; a model that is too large for one file (2 GB);
@@ -58,21 +70,26 @@ def export_onnx(model: EarlyExitModel, path: str | Path, policy: Policy, preproc
         DataError: the file cannot be written.
     """
     with evaluating(model), torch.no_grad():
-        made = _whole(model, policy, preprocess)
-    write(made, path, {**describe(model, policy), "preprocess": preprocess})
+        made = _whole(model, policy, preprocess, None if int8 is None else list(int8))
+    about = describe(model, policy, "fp32" if int8 is None else "int8")
+    write(made, path, {**about, "preprocess": preprocess, "record": dict(record or {})})
 
 
-def export_static_onnx(model: nn.Module, images: Tensor, path: str | Path) -> None:
+def export_static_onnx(
+    model: nn.Module, images: Tensor, path: str | Path, int8: Iterable[Tensor] | None = None
+) -> None:
     """Write a network without exits as an ONNX file: ``images`` ``(B, C, H, W)`` to ``output``; to compare with.
 
     Args:
         model: a timm model, for instance; it is put into evaluation mode.
         images: examples of its input.
         path: the file.
+        int8: batches of images to quantise it with.
     """
     body = Body()
     x = _input("images", ir.DataType.FLOAT, ("batch", *images.shape[1:]))
-    (output,) = body.call(traced(_Plain(model), ((images,),)), [x])
+    graph = traced(_Plain(model), ((images,),))
+    (output,) = body.call(graph if int8 is None else quantised(graph, [(batch,) for batch in int8]), [x])
     output.name = "output"
     write(_model(body.graph([x], [output], "static")), path)
 
@@ -86,13 +103,13 @@ class _Plain(nn.Module):
         return (self.model(h[0]),)
 
 
-def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool) -> ir.Model:
+def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensor] | None) -> ir.Model:
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
     compares = _compares(model, policy)
     gated = isinstance(policy, Threshold) and not compares
     values = policy_inputs(policy)
-    pieces = _pieces(model, policy, tuple(values.values()), gated, compares)
+    pieces = _pieces(model, policy, tuple(values.values()), gated, compares, int8)
     body = Body()
     channels = model.data_config["input_size"][0]
     if preprocess:
@@ -132,17 +149,23 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool) -> ir.Model:
     return _model(body.graph(inputs, outputs, "offramp"))
 
 
-def _pieces(model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool) -> Pieces:
+def _pieces(
+    model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool, int8: list[Tensor] | None
+) -> Pieces:
     asked = tuple(range(len(model.exits))) if gated else policy.heads
     device = next(model.parameters()).device
     h: Tensors = (torch.randn(_EXAMPLES, *model.data_config["input_size"], device=device),)
     previous: Tensors = ()
     state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
+    examples: list[Tensors] = [(x.to(device),) for x in int8 or ()]
     packed = isinstance(model.stem(h[0]), tuple)
     segments, asks, first = [], [], 0
     for exit in (*asked, len(model.exits)):
         segment = Segment(model, first, exit, packed)
-        segments.append(traced(segment, (h,)))
+        graph = traced(segment, (h,))
+        if int8 is not None:
+            graph, examples = quantised(graph, examples), [segment(example) for example in examples]
+        segments.append(graph)
         h, first = segment(h), exit + 1
         if exit == len(model.exits):
             break

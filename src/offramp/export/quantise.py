@@ -1,0 +1,69 @@
+"""int8: pieces quantised one by one, before they are joined."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from offramp.errors import UsageError
+from offramp.export.graph import OPSET
+from offramp.export.parts import Tensors
+
+
+def quantised(part: ir.Graph, examples: Sequence[Tensors]) -> ir.Graph:
+    """A piece whose products are computed in int8, by ONNX Runtime's static quantiser.
+
+    Convolutions are quantised only in a piece that has no products: beside them they are few, and OpenVINO cannot
+    compile them inside an ``If``. Weights are quantised for each channel, activations by the range that they have on
+    the examples (QDQ format, which OpenVINO reads as well). Statistics cannot be taken inside an ``If``; this is why
+    pieces are quantised, not the joined graph. What goes from piece to piece stays fp32.
+
+    Args:
+        part: a segment of the backbone.
+        examples: its inputs, one tuple a batch.
+
+    Raises:
+        UsageError: onnxruntime is not installed.
+    """
+    try:
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise UsageError("quantisation needs onnxruntime: pip install 'offramp[onnx]'") from error
+
+    names = [value.name for value in part.inputs]
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rows: Iterator[Tensors] = iter(examples)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            row = next(self.rows, None)
+            return None if row is None else {n: t.cpu().numpy() for n, t in zip(names, row, strict=True) if n}
+
+    part.opset_imports[""] = OPSET
+    products = any(node.op_type in ("MatMul", "Gemm") for node in part)
+    proto = ir.to_proto(ir.Model(part, ir_version=10))
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # it advises, on the root logger, to prepare the model otherwise
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "int8.onnx"
+            quantize_static(
+                proto,
+                str(path),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["MatMul", "Gemm"] if products else ["Conv"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+            return ir.from_proto(onnx.load(path)).graph
+    finally:
+        logging.getLogger().setLevel(level)
