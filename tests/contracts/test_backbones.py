@@ -10,6 +10,7 @@ from helpers import spread_thresholds
 import offramp
 from offramp import Exit, layouts
 from offramp.backbones import cut
+from offramp.engine import open_runtime
 from offramp.policies.threshold import Threshold
 from offramp.registry import BACKBONES
 
@@ -119,3 +120,19 @@ def test_a_model_that_cannot_be_cut_says_why():
 
 def test_stages_that_timm_names_otherwise_are_found():
     assert cut(timm.create_model("mvitv2_tiny")).names == ("stages.0", "stages.1", "stages.2", "stages.3")
+
+
+def test_a_file_answers_as_the_model_does(backbone, tmp_path):
+    model = offramp.attach(backbone.model, [Exit(max(len(backbone.steps) // 2, 1))]).eval()
+    x = images(backbone, 6)
+    (threshold,) = spread_thresholds(model, x)
+    policy = Threshold((threshold,))
+    expected = offramp.run(model, x, policy)
+    assert set(expected.exit.tolist()) == {0, 1}
+    offramp.export_onnx(model, tmp_path / "model.onnx", policy)
+    for runtime in ("onnxruntime", "openvino"):
+        session = open_runtime(runtime).open(tmp_path / "model.onnx")
+        for rows in (slice(0, 6), slice(2, 3), slice(0, 0)):
+            found = session(x[rows])
+            assert torch.equal(found.exit, expected.exit[rows]), runtime
+            assert torch.allclose(found.output, expected.output[rows], atol=1e-3, rtol=1e-3), runtime
