@@ -2,18 +2,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint examples clean
 
 demo: $(VENV)/.installed
 	$(BIN)/offramp demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The examples for Node and the browser; without them their tests are skipped.
+examples: $(VENV)/.installed-dev
+	npm install --prefix examples/node --no-audit --no-fund
+	npm install --prefix examples/web --no-audit --no-fund
+	$(BIN)/python -m pytest tests/examples
 
 # A stamp is newer than what it was made from, so a second call installs nothing.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -1,0 +1,142 @@
+"""What does leaving early buy in each runtime and precision, on a trained model and real data?
+
+For each runtime and precision the same steps: a table of the exits on validation data as that runtime computes them, a
+policy for at most half a point lost, then test data once, in that runtime; the static backbone is the same network
+without exits, in the same runtime and precision, timed in turn with the dynamic model. int8 files are quantised with
+training images. Smaller networks, trained by the same recipe, may stand beside: ``--smaller FOLDER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import offramp
+from benchmarks import publish
+from offramp.artifact import Artifact, load_artifact
+from offramp.cost import profile
+from offramp.data import Samples, loader
+from offramp.engine import macs_speedup, measure, open_runtime, tabulate_file
+from offramp.engine.file import FileSession
+from offramp.engine.runtime import FileRuntime
+from offramp.export import export_static_onnx
+from offramp.pipeline import open_for
+from offramp.policies import replay
+from offramp.policies.threshold import Threshold
+from offramp.report import bootstrap_interval
+
+ALL = ("onnxruntime:fp32", "onnxruntime:int8", "openvino:fp32", "openvino:bf16", "openvino:int8")
+
+
+def spaced(samples: Samples, count: int) -> Samples:
+    """Some samples, evenly spaced."""
+    return samples.take(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int))
+
+
+class Files:
+    """A model as files: with its exits and without, in fp32 and int8; each is exported once."""
+
+    def __init__(self, artifact: Artifact, images: list[Tensor], folder: Path) -> None:
+        self.artifact, self.images, self.folder = artifact, images, folder
+
+    def at(self, precision: str, exits: bool) -> Path:
+        """The file."""
+        path = self.folder / f"{precision}-{exits}.onnx"
+        model, int8 = self.artifact.model, self.images if precision == "int8" else None
+        if not path.exists() and exits:
+            offramp.export_onnx(model, path, Threshold((0.5,) * len(model.exits)), int8=int8)
+        elif not path.exists():
+            export_static_onnx(model.backbone.model, self.images[0], path, int8)
+        return path
+
+
+def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """One runtime and precision."""
+    runtime_name, precision = name.split(":")
+    runtime = open_runtime(runtime_name, "fp32" if precision == "int8" else precision, args.threads)
+    assert isinstance(runtime, FileRuntime)
+    model = files.artifact.model
+    dynamic: FileSession = runtime.open(files.at(precision, True))
+    static, _ = runtime.open_static(files.at(precision, False))
+    costs = profile(model, repeats=0)
+    tables = {}
+    for split in ("validation", "test"):
+        print(f"{name}: {split}", flush=True)
+        samples = getattr(splits, split)
+        tables[split] = tabulate_file(dynamic, runtime, loader(samples, model.data_config, 128))
+    policy = offramp.calibrate(tables["validation"], costs, max_drop=args.max_drop)
+    test = tables["test"]
+    trace = replay(policy, test)
+    right = model.task.quality(trace.output, test.targets).double()
+    whole = model.task.quality(test.outputs[-1], test.targets).double()
+    found: dict[str, Any] = {
+        "runtime": runtime_name,
+        "precision": precision,
+        "threads": args.threads,
+        "static": {"accuracy": float(whole.mean()), "interval": bootstrap_interval(whole.numpy())},
+        "dynamic": {"accuracy": float(right.mean()), "interval": bootstrap_interval(right.numpy())},
+        "change": {"mean": float((right - whole).mean()), "interval": bootstrap_interval((right - whole).numpy())},
+        "macs_speedup": macs_speedup(costs, policy.heads, trace),
+        "exit_shares": (torch.bincount(trace.exit, minlength=len(model.after)) / len(test)).tolist(),
+        "batches": {},
+    }
+    smaller = {}
+    for other in args.smaller:
+        small = Files(load_artifact(other), files.images, files.folder / other.name)
+        small.folder.mkdir(exist_ok=True)
+        call, shape = runtime.open_static(small.at(precision, False))
+        smaller[other.name] = partial(lambda call, shape, n: call(torch.zeros(n, *shape)), call, shape)
+    for batch in args.batch:
+        images = spaced(splits.test, max(args.images, batch))
+        work = [(x, policy) for x, _ in loader(images, model.data_config, batch)]
+        found["batches"][str(batch)] = measure(static, dynamic, work, args.rounds, baselines=smaller).row()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("cifar10"), help="a saved model, or one in the box")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--name", default="CIFAR-10 (JPEG copy)", help="what to call the data in the result")
+    parser.add_argument("--runtimes", nargs="+", default=list(ALL), help="runtime:precision")
+    parser.add_argument("--smaller", type=Path, nargs="*", default=[], help="saved smaller networks, timed beside")
+    parser.add_argument("--max-drop", type=float, default=0.005)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--images", type=int, default=256, help="images in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    artifact = load_artifact(args.model)
+    splits = open_for(artifact, args.data)
+    images = [x for x, _ in loader(spaced(splits.train, 256), artifact.model.data_config, 32)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(artifact, images, Path(folder))
+        rows = [row(name, files, splits, args) for name in args.runtimes]
+    publish(
+        "deploy",
+        {
+            "model": str(args.model),
+            "data": {"name": args.name, **splits.record},
+            "max_drop": args.max_drop,
+            "rows": rows,
+            "smaller": {
+                other.name: {
+                    "record": dict(load_artifact(other).record.get("recipe", {}).get("backbone", {})),
+                    "macs": profile(load_artifact(other).model, repeats=0).macs.static,
+                }
+                for other in args.smaller
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
