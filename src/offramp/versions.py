@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,11 @@ def version() -> str:
 
 def versions() -> dict[str, str]:
     """The versions of what computes."""
-    packages = ("offramp", "torch", "timm", "numpy")
-    return {"python": platform.python_version(), **{name: installed(name) for name in packages}}
+    found = {"python": platform.python_version()}
+    for name in ("offramp", "torch", "timm", "numpy", "onnxruntime", "openvino"):
+        with suppress(PackageNotFoundError):  # the last two are extras
+            found[name] = installed(name)
+    return found
 
 
 @cache
