@@ -164,7 +164,7 @@ def test_predict_with_a_file_that_is_no_image(trained, cli, photos):
 
 
 def test_bench(trained, cli):
-    options = ["--batch", "1", "--batch", "8", "--images", "16", "--rounds", "2", "--device", "cpu"]
+    options = ["--batch", "1", "--batch", "8", "--images", "16", "--rounds", "2", "--device", "cpu", "--no-memory"]
     for source in (["digits"], ["--shares", ".5,.25,.25"]):
         code, out, _ = cli("bench", trained / "model", *source, *options, "--json")
         assert code == 0

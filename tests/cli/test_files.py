@@ -7,7 +7,7 @@ import json
 import onnx
 import pytest
 
-from offramp.export.metadata import read_file
+from offramp.export.metadata import read_graph
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_an_int8_file_is_calibrated_as_it_computes(trained, cli, tmp_path):
     assert policy["provenance"]["samples"] == 360
     assert policy["provenance"]["expected"]["accuracy"] > 0.6
     assert path.read_bytes() != before
-    own = read_file(path)
+    proto, own = read_graph(path)
     assert list(own.policy.thresholds) == policy["thresholds"]
-    stored = {t.name: onnx.numpy_helper.to_array(t) for t in own.proto.graph.initializer}["thresholds"]
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}["thresholds"]
     assert stored == pytest.approx([2.0 if t is None else t for t in policy["thresholds"]])
     assert cli("calibrate", path, "--max-drop", "2")[0] == 2, "a file has no table of its own"
 

@@ -1,25 +1,59 @@
-"""Every runtime of the table computes what PyTorch computes."""
+"""Every runtime of the table computes what PyTorch computes, in each precision that it has."""
+
+from functools import partial
 
 import pytest
 import torch
-from helpers import images, tiny_model
+from helpers import images, spread_thresholds, tiny_model
 
+import offramp
+from offramp.engine import TorchStages, open_runtime
+from offramp.errors import UsageError
+from offramp.policies.threshold import Threshold
 from offramp.registry import RUNTIMES
 
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.3}
+"""Of outputs with a standard deviation of about 2."""
 
+
+@pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_runtime(name):
-    model = tiny_model()
-    runtime = RUNTIMES.resolve(name)(model)
-    x = images(6)
-    keep = torch.tensor([4, 1])
+def test_runtime(name, precision, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # the compiler is not ours to test
+    if precision not in RUNTIMES.resolve(name).precisions:
+        with pytest.raises(UsageError, match="computes in fp32, not in 'bf16'"):
+            open_runtime(name, precision)
+        return
+    runtime = open_runtime(name, precision, threads=1)
+    assert (runtime.name, runtime.precision, runtime.threads) == (name, precision, 1)
+    model = tiny_model(after=(2,), seed=2)
+    x = images(60)
+    (threshold,) = spread_thresholds(model, x)
+    policy, other = Threshold((threshold,)), Threshold((threshold - 0.1,))
+    session, static = runtime.dynamic(model, policy), runtime.static(model.backbone.model, x[:2])
+    with torch.no_grad():
+        outputs = torch.stack(model(x))
+    for rule, given in ((policy, None), (other, other)):
+        found, expected = session(x, given), offramp.run(model, x, rule)
+        differs = (found.exit != expected.exit).sum()
+        assert differs <= (0 if precision == "fp32" else 6), "only near the threshold"
+        own = outputs[found.exit, torch.arange(60)]
+        assert (found.output - own).abs().max() < TOLERANCE[precision]
+        assert found.score.dtype == found.output.dtype == torch.float32
+    for n in (1, 5):
+        assert (static(x[:n]) - outputs[-1, :n]).abs().max() < TOLERANCE[precision]
+
+
+def test_stages():
+    model, x, keep = tiny_model(), images(6), torch.tensor([4, 1])
+    stages = TorchStages(model)
     with torch.inference_mode():
         expected = model(x)
-        h = runtime.stem(x)
-        for k in range(runtime.num_exits):
-            h = runtime.step(k, h)
-            assert torch.allclose(runtime.head(k, h), expected[k], atol=1e-5)
-        h = runtime.step(runtime.num_exits, h)
-        assert torch.allclose(runtime.final(h), expected[-1], atol=1e-5)
-        assert torch.allclose(runtime.final(runtime.take(h, keep)), expected[-1][keep], atol=1e-5)
-        assert runtime.final(runtime.take(h, keep[:0])).shape == (0, 5)
+        h = stages.stem(x)
+        for k in range(stages.num_exits):
+            h = stages.step(k, h)
+            assert torch.allclose(stages.head(k, h), expected[k], atol=1e-5)
+        h = stages.step(stages.num_exits, h)
+        assert torch.allclose(stages.final(h), expected[-1], atol=1e-5)
+        assert torch.allclose(stages.final(stages.take(h, keep)), expected[-1][keep], atol=1e-5)
+        assert stages.final(stages.take(h, keep[:0])).shape == (0, 5)

@@ -160,7 +160,7 @@ def _of_file(
     batches, about = file_batches(session.file.about, data, "validation", progress=True)
     exits = tabulate_file(session, computes, batches, about)
     costs = CostTable.from_json(session.file.about["costs"])
-    return get_task(exits.task), exits.after, exits, costs, lambda policy: store_policy(session.file, policy, model)
+    return get_task(exits.task), exits.after, exits, costs, lambda policy: store_policy(model, policy)
 
 
 def _cost(text: str) -> tuple[float, str]:

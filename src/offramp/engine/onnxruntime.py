@@ -15,7 +15,7 @@ from offramp.engine.file import Arrays, FileSession
 from offramp.engine.runtime import Network, check_precision
 from offramp.errors import ArtifactError, UsageError
 from offramp.export import export_onnx, export_static_onnx
-from offramp.export.metadata import read_bytes, read_file
+from offramp.export.metadata import read_file
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 
@@ -29,9 +29,10 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    precisions = ("fp32",)
 
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
-        check_precision(self.name, precision, ("fp32",))
+        check_precision(self, precision)
         try:
             import onnxruntime
         except ImportError as error:
@@ -44,7 +45,7 @@ class OnnxRuntime:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "static.onnx"
             export_static_onnx(network, example, path)
-            session = self._open(path.read_bytes())
+            session = self._open(str(path))
         return lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> FileSession:
@@ -61,7 +62,7 @@ class OnnxRuntime:
             ArtifactError: a file that is none, or was changed.
         """
         file = read_file(path)
-        session = self._open(file.proto.SerializeToString())
+        session = self._open(str(path))
         names = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
 
         def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,15 +77,15 @@ class OnnxRuntime:
         Raises:
             ArtifactError: no such file, or one that the runtime does not take.
         """
-        session = self._open(read_bytes(path))
+        session = self._open(str(path))
         (given,) = session.get_inputs()
         return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0]), tuple(given.shape[1:])
 
-    def _open(self, proto: bytes) -> Any:
+    def _open(self, path: str) -> Any:
         options = self._library.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # it warns of inputs that have defaults, which is what they are for
         try:
-            return self._library.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+            return self._library.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class
             raise ArtifactError(f"ONNX Runtime does not take the file: {' '.join(str(error).split())}") from error

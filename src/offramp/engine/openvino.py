@@ -16,7 +16,7 @@ from offramp.engine.file import Arrays, FileSession
 from offramp.engine.runtime import Network, check_precision
 from offramp.errors import ArtifactError, UsageError
 from offramp.export import export_onnx, export_static_onnx
-from offramp.export.metadata import read_bytes, read_file
+from offramp.export.metadata import read_bytes, read_graph
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 
@@ -31,9 +31,10 @@ class OpenVinoRuntime:
     """
 
     name = "openvino"
+    precisions = ("fp32", "bf16")
 
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
-        check_precision(self.name, precision, ("fp32", "bf16"))
+        check_precision(self, precision)
         try:
             import openvino
         except ImportError as error:
@@ -62,8 +63,11 @@ class OpenVinoRuntime:
         Raises:
             ArtifactError: a file that is none, or was changed.
         """
-        file = read_file(path)
-        compiled = self._compile(_all_inputs(file.proto).SerializeToString())
+        proto, file = read_graph(path)
+        _drop_defaults(proto)
+        content = proto.SerializeToString()
+        del proto  # its weights should not stand beside those of the compiled model
+        compiled = self._compile(content)
         names = {i.any_name for i in compiled.inputs}
 
         def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,12 +95,9 @@ class OpenVinoRuntime:
             raise ArtifactError(f"OpenVINO does not take the file: {' '.join(str(error).split())}") from error
 
 
-def _all_inputs(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same without defaults: OpenVINO takes an input that has one for a constant."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(proto)
+def _drop_defaults(proto: onnx.ModelProto) -> None:
+    """Take the defaults of inputs away: OpenVINO takes an input that has one for a constant."""
     names = {i.name for i in proto.graph.input}
-    for i in reversed(range(len(changed.graph.initializer))):
-        if changed.graph.initializer[i].name in names:
-            del changed.graph.initializer[i]
-    return changed
+    for i in reversed(range(len(proto.graph.initializer))):
+        if proto.graph.initializer[i].name in names:
+            del proto.graph.initializer[i]

@@ -37,6 +37,7 @@ class Runtime(Protocol):
     """What computes: PyTorch, ONNX Runtime, …; it may be opened for any number of models."""
 
     name: str
+    precisions: tuple[str, ...]
     precision: str
     threads: int
     """How many threads compute; the same number means the same in every runtime."""
@@ -76,7 +77,7 @@ def open_runtime(name: str | Runtime, precision: str = "fp32", threads: int = 0)
     return runtime
 
 
-def check_precision(name: str, precision: str, known: tuple[str, ...]) -> None:
+def check_precision(runtime: Runtime, precision: str) -> None:
     """Raise ``UsageError`` for a precision that a runtime does not have."""
-    if precision not in known:
-        raise UsageError(f"{name} computes in {' or '.join(known)}, not in {precision!r}")
+    if precision not in runtime.precisions:
+        raise UsageError(f"{runtime.name} computes in {' or '.join(runtime.precisions)}, not in {precision!r}")

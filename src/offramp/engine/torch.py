@@ -57,9 +57,10 @@ class TorchRuntime:
     """
 
     name = "torch"
+    precisions = ("fp32", "bf16")
 
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
-        check_precision(self.name, precision, ("fp32", "bf16"))
+        check_precision(self, precision)
         self.precision = precision
         self._dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         if threads:

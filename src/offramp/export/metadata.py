@@ -24,15 +24,13 @@ ENTRY = "offramp"
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A self-exiting file that was read and found whole.
+    """What a self-exiting file that was found whole says of itself.
 
     Args:
-        proto: the ONNX model.
         about: what it says about itself: task, classes, data_config, exits, precision, versions.
         policy: the policy it was exported with; its numbers are the defaults of the graph's inputs.
     """
 
-    proto: onnx.ModelProto
     about: Mapping[str, Any]
     policy: Policy
 
@@ -67,7 +65,12 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_file(path: str | Path) -> ExportedFile:
-    """Read a self-exiting file.
+    """Check a self-exiting file and read what it says of itself; the graph is not kept. Raises as ``read_graph``."""
+    return read_graph(path)[1]
+
+
+def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ExportedFile]:
+    """Read a self-exiting file with its graph.
 
     Raises:
         ArtifactError: no file, no ONNX, none of Offramp's, or one that was changed after it was exported.
@@ -87,28 +90,27 @@ def read_file(path: str | Path) -> ExportedFile:
         raise ArtifactError(f"the metadata of {path} is damaged: {error}") from error
     if digest != _digest(proto):
         raise ArtifactError(f"{path} was changed after it was exported: export it again")
-    return ExportedFile(proto, about, policy)
+    return proto, ExportedFile(about, policy)
 
 
-def store_policy(file: ExportedFile, policy: Policy, path: str | Path) -> None:
-    """Write a file again with the numbers of a policy as its defaults.
+def store_policy(path: str | Path, policy: Policy) -> None:
+    """Make the numbers of a policy the defaults of a file, in one step.
 
     Args:
-        file: what was read.
-        policy: of the same kind, with the same exits.
-        path: where it goes; it appears when it is complete.
+        path: the file.
+        policy: of the same kind as the file's, with the same exits.
 
     Raises:
+        ArtifactError: no file of Offramp's.
         UsageError: a policy of another kind.
         DataError: the file cannot be written.
     """
+    changed, file = read_graph(path)
     numbers, own = policy_inputs(policy), policy_inputs(file.policy)
     if type(policy) is not type(file.policy) or {k: v.shape for k, v in numbers.items()} != {
         k: v.shape for k, v in own.items()
     }:
         raise UsageError("the file holds another kind of policy, or other exits: export the model with it")
-    changed = onnx.ModelProto()
-    changed.CopyFrom(file.proto)
     for tensor in changed.graph.initializer:
         if tensor.name in numbers:
             tensor.CopyFrom(onnx.numpy_helper.from_array(numbers[tensor.name].numpy(), tensor.name))
