@@ -29,7 +29,7 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
-    precisions = ("fp32",)
+    precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
         check_precision(self, precision)

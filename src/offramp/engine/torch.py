@@ -57,7 +57,7 @@ class TorchRuntime:
     """
 
     name = "torch"
-    precisions = ("fp32", "bf16")
+    precisions: tuple[str, ...] = ("fp32", "bf16")
 
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
         check_precision(self, precision)
