@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from offramp.engine.runtime import Network
 from offramp.errors import DataError, UsageError
+from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
 from offramp.export.parts import policy_inputs
+from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
 from offramp.types import Trace
@@ -18,6 +24,22 @@ from offramp.types import Trace
 Arrays = Mapping[str, np.ndarray]
 Call = Callable[[Arrays], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Inputs by name to output, exit and score."""
+
+
+def open_exported(model: EarlyExitModel, policy: Policy, open: Callable[[Path], FileSession]) -> FileSession:
+    """Export a model and open the file, which need not outlive that."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, path, policy)
+        return open(path)
+
+
+def open_static(network: nn.Module, example: Tensor, open: Callable[[Path], tuple[Network, Any]]) -> Network:
+    """The same for a network without exits."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "static.onnx"
+        export_static_onnx(network, example, path)
+        return open(path)[0]
 
 
 class FileSession:

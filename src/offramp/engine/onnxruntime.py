@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.engine.file import Arrays, FileSession
+from offramp.engine.file import Arrays, FileSession, open_exported, open_static
 from offramp.engine.runtime import Network, check_precision
 from offramp.errors import ArtifactError, UsageError
-from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import read_file
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
@@ -42,18 +40,11 @@ class OnnxRuntime:
 
     def static(self, network: nn.Module, example: Tensor) -> Network:
         """The network as a file of its own."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "static.onnx"
-            export_static_onnx(network, example, path)
-            session = self._open(str(path))
-        return lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+        return open_static(network, example, self.open_static)
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> FileSession:
         """Export the model and open the file."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            export_onnx(model, path, policy)
-            return self.open(path)
+        return open_exported(model, policy, self.open)
 
     def open(self, path: str | Path) -> FileSession:
         """Open a self-exiting file.
