@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from contextlib import suppress
 from functools import cache
@@ -25,11 +26,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def host() -> dict[str, Any]:
     """The machine, without its name: processor, cores that this process may use, memory."""
-    import os
-
     import torch
 
     processor = platform.processor() or platform.machine()
@@ -37,6 +41,5 @@ def host() -> dict[str, Any]:
     if info.exists():
         lines = info.read_text().splitlines()
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"processor": processor, "cores": cores, "accelerator": accelerator, "system": platform.system()}
+    return {"processor": processor, "cores": cores(), "accelerator": accelerator, "system": platform.system()}

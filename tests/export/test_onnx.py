@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +14,9 @@ from helpers import images, spread_thresholds, tiny_model
 
 import offramp
 from offramp import UsageError
+from offramp.engine import open_runtime
+from offramp.export.metadata import store_policy
+from offramp.policies.patience import Patience
 from offramp.policies.threshold import Threshold
 
 SURE = 2.0
@@ -85,6 +89,24 @@ def test_the_file_is_clean_holds_weights_once_and_says_what_it_is(setting):
     assert about["policy"]["thresholds"] == list(policy.thresholds)
     assert about["data_config"]["input_size"] == [1, 16, 16]
     assert about["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda policy: replace(policy, temperatures=(2.0, 1.0, 1.0, 1.0)),
+        lambda policy: replace(policy, score="margin"),
+        lambda policy: Threshold((0.5, 0.5)),
+        lambda policy: Patience(1, (0, 1, 2)),
+    ],
+)
+def test_what_is_fixed_in_a_file_cannot_be_another(setting, other):
+    _, policy, path, _ = setting
+    session = open_runtime("onnxruntime").open(path)
+    with pytest.raises(UsageError, match="only its numbers can be others"):
+        session(images(2), other(policy))
+    with pytest.raises(UsageError, match="another kind of policy"):
+        store_policy(path, other(policy))
 
 
 def test_a_policy_for_another_model_is_refused_and_nothing_is_written(setting, tmp_path):

@@ -15,7 +15,7 @@ from offramp.engine.runtime import Network
 from offramp.errors import DataError, UsageError
 from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
-from offramp.export.parts import policy_inputs
+from offramp.export.parts import only_numbers_differ, policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
@@ -92,14 +92,12 @@ class FileSession:
 
     def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
         own = self.file.policy
-        fixed = type(policy) is type(own) and policy.score == own.score
-        numbers = {name: value.numpy() for name, value in policy_inputs(policy).items()}
-        known = {name: value.numpy() for name, value in policy_inputs(own).items()}
-        if not fixed or {k: v.shape for k, v in numbers.items()} != {k: v.shape for k, v in known.items()}:
+        if not only_numbers_differ(policy, own):
             raise UsageError(
-                f"the file was exported with a policy of the kind {type(own).__name__} on {own.score}; this one is "
-                f"{type(policy).__name__} on {policy.score}, or has other exits: export the model with it"
+                f"the file was exported with a policy of the kind {type(own).__name__} on {own.score}, and only its "
+                f"numbers can be others; this is a {type(policy).__name__} on {policy.score}: export the model with it"
             )
+        numbers = {name: value.numpy() for name, value in policy_inputs(policy).items()}
         if any(np.isnan(value).any() for value in numbers.values()):
             raise UsageError("a number of the policy is not a number (NaN)")
         if isinstance(policy, Forced):

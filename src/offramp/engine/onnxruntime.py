@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from offramp.errors import ArtifactError, UsageError
 from offramp.export.metadata import read_file
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
+from offramp.versions import cores
 
 
 class OnnxRuntime:
@@ -36,7 +36,7 @@ class OnnxRuntime:
         except ImportError as error:
             raise UsageError("this runtime needs onnxruntime: pip install 'offramp[onnx]'") from error
         self._library: Any = onnxruntime
-        self.precision, self.threads = precision, threads or len(os.sched_getaffinity(0))
+        self.precision, self.threads = precision, threads or cores()
 
     def static(self, network: nn.Module, example: Tensor) -> Network:
         """The network as a file of its own."""

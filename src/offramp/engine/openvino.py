@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from offramp.errors import ArtifactError, UsageError
 from offramp.export.metadata import read_bytes, read_graph
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
+from offramp.versions import cores
 
 
 class OpenVinoRuntime:
@@ -38,7 +38,7 @@ class OpenVinoRuntime:
         except ImportError as error:
             raise UsageError("this runtime needs openvino: pip install 'offramp[openvino]'") from error
         self._core: Any = openvino.Core()
-        self.precision, self.threads = precision, threads or len(os.sched_getaffinity(0))
+        self.precision, self.threads = precision, threads or cores()
 
     def static(self, network: nn.Module, example: Tensor) -> Network:
         """The network as a file of its own."""

@@ -14,7 +14,7 @@ import onnx
 from offramp._files import atomic_file
 from offramp.cost import profile
 from offramp.errors import ArtifactError, UsageError
-from offramp.export.parts import policy_inputs
+from offramp.export.parts import only_numbers_differ, policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, policy_from_json, policy_to_json
 from offramp.versions import versions
@@ -106,11 +106,9 @@ def store_policy(path: str | Path, policy: Policy) -> None:
         DataError: the file cannot be written.
     """
     changed, file = read_graph(path)
-    numbers, own = policy_inputs(policy), policy_inputs(file.policy)
-    if type(policy) is not type(file.policy) or {k: v.shape for k, v in numbers.items()} != {
-        k: v.shape for k, v in own.items()
-    }:
+    if not only_numbers_differ(policy, file.policy):
         raise UsageError("the file holds another kind of policy, or other exits: export the model with it")
+    numbers = policy_inputs(policy)
     for tensor in changed.graph.initializer:
         if tensor.name in numbers:
             tensor.CopyFrom(onnx.numpy_helper.from_array(numbers[tensor.name].numpy(), tensor.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import torch
@@ -39,6 +40,16 @@ def policy_inputs(policy: Policy) -> dict[str, Tensor]:
             plain = [NEVER if v is None else v for v in value] if isinstance(value, tuple) else value
             found[name] = torch.tensor(plain, dtype=dtype)
     return found
+
+
+def only_numbers_differ(a: Policy, b: Policy) -> bool:
+    """Whether two policies are one but for the numbers that are inputs of the graph, and where they come from."""
+    if type(a) is not type(b):
+        return False
+    free = {*_INPUTS, "provenance", "exits"}
+    fixed = [f.name for f in dataclasses.fields(a) if f.name not in free]  # type: ignore[arg-type]
+    shapes = [{name: value.shape for name, value in policy_inputs(policy).items()} for policy in (a, b)]
+    return shapes[0] == shapes[1] and all(getattr(a, name) == getattr(b, name) for name in fixed)
 
 
 class Segment(nn.Module):
