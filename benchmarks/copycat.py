@@ -1,9 +1,9 @@
 """Does it help an exit to learn from unlabelled images first?
 
-SL-ViT exits after a quarter, half and three quarters of a trained, frozen backbone. A tenth of the training images have
-labels; half of the others are there without. *Plain* fine-tuning trains on the labelled images alone, *copycat*
-(2105.09121) first, for half of the steps, on the others as the backbone's final exit labels them. The backbone is one
-that ``python -m benchmarks.compare`` has trained, on all labels: the teacher has seen the unlabelled images as well.
+SL-ViT exits after a quarter, half and three quarters of the trained, frozen backbone in the box. A tenth of the
+training images have labels; half of the others are there without. *Plain* fine-tuning trains on the labelled images
+alone, *copycat* (2105.09121) first, for half of the steps, on the others as the backbone's final exit labels them. The
+backbone was trained on all labels: the teacher has seen the unlabelled images as well.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import argparse
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+
+import torch
 
 import offramp
 from benchmarks import publish
-from benchmarks.compare.plan import QUARTERS, Run
 from benchmarks.compare.rows import mean_and_deviation
-from benchmarks.compare.training import SETTINGS, build, splits_of
+from benchmarks.compare.training import SETTINGS, splits_of
 from offramp import Exit
+from offramp.artifact import load_artifact
 from offramp.data import Samples, Splits
 from offramp.data.samples import cut
 from offramp.pipeline import tabulate_samples
@@ -32,7 +33,9 @@ def accuracies(
     goal: Frozen | Copycat, labelled: Samples, splits: Splits, seed: int, args: argparse.Namespace
 ) -> list[float]:
     """The test accuracy of each exit after ``args.steps`` steps, whatever the number of images in a stage."""
-    model = build(Run("copycat", _exits, "frozen", settings={"seed": seed}), args.work)
+    torch.manual_seed(seed)
+    backbone = load_artifact(args.model).model.backbone.model
+    model = offramp.attach(backbone, [Exit(after, "sl-vit") for after in args.after])
     with TemporaryDirectory() as folder:
         stages = goal.stages(model, labelled, Path(folder)) if isinstance(goal, Copycat) else [Stage(goal)]
         for number, stage in enumerate(stages):
@@ -45,14 +48,11 @@ def accuracies(
     return [float(model.task.quality(output, table.targets).double().mean()) for output in table.outputs]
 
 
-def _exits(model: Any) -> list[Exit]:
-    return [Exit(after, "sl-vit") for after in QUARTERS]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
-    parser.add_argument("--work", type=Path, default=Path("compare.run"), help="the work folder of benchmarks.compare")
+    parser.add_argument("--model", type=Path, default=Path("cifar10"), help="a saved model, or one in the box")
+    parser.add_argument("--after", type=int, nargs="+", default=[2, 4, 6], help="blocks before each exit")
     parser.add_argument("--labelled", type=float, default=0.1, help="the share of training images with labels")
     parser.add_argument("--unlabelled", type=int, default=20000, help="how many images without")
     parser.add_argument("--steps", type=int, default=312, help="of each way, all stages together")
@@ -76,7 +76,8 @@ def main() -> None:
             "unlabelled": len(unlabelled),
             "steps": args.steps,
             "seeds": args.seeds,
-            "exits_after": [*QUARTERS, "final"],
+            "model": str(args.model),
+            "exits_after": [*args.after, "final"],
             "accuracy": {
                 name: [mean_and_deviation(column) for column in zip(*runs, strict=True)] for name, runs in rows.items()
             },

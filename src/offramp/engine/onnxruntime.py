@@ -53,7 +53,7 @@ class OnnxRuntime:
             ArtifactError: a file that is none, or was changed.
         """
         file = read_file(path)
-        session = self._open(str(path))
+        session = self._open(str(path), patterns=False)
         names = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
 
         def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,8 +72,9 @@ class OnnxRuntime:
         (given,) = session.get_inputs()
         return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0]), tuple(given.shape[1:])
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str, patterns: bool = True) -> Any:
         options = self._library.SessionOptions()
+        options.enable_mem_pattern = patterns  # one is kept for each shape, and who stays differs from batch to batch
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # it warns of inputs that have defaults, which is what they are for
         try:
