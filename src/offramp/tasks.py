@@ -160,7 +160,7 @@ class Counting:
         """Agreement with the exit before. Raises ``UsageError`` for an unknown kind."""
         _check_kind(self, kind)
         if previous is None:
-            return output.new_zeros(len(output))
+            return output.new_zeros(output.shape[0])
         return 1 / (1 + (output[:, 0].float() - previous[:, 0].float()).abs())
 
     def ensemble(self, outputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class TorchRuntime:
 
         def call(x: Tensor, policy: Policy | None = None) -> Trace:
             with evaluating(ready), torch.inference_mode():
-                trace = run_policy(stages, x.to(device, self._dtype), policy or usual, model.task)
+                trace = run_policy(stages, x.to(device, self._dtype), policy or usual, ready.task)
             return Trace(trace.output.float(), trace.exit, trace.score)
 
         return call

@@ -10,7 +10,7 @@ from offramp.types import Tap
 def to_map(tokens: Tensor, tap: Tap) -> Tensor:
     """The patch tokens of ``(B, prefix + h·w, dim)`` as a map ``(B, dim, h, w)``; prefix tokens are left out."""
     patches = tokens[:, tap.prefix :]
-    return patches.transpose(1, 2).reshape(len(tokens), tap.dim, *tap.grid)
+    return patches.transpose(1, 2).reshape(tokens.shape[0], tap.dim, *tap.grid)
 
 
 def to_tokens(x: Tensor) -> Tensor:

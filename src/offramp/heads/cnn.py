@@ -121,4 +121,4 @@ class CNNProject(nn.Module):
         pairs = torch.cat([patches, summary], dim=2)
         if self.project is not None:
             pairs = self.project(pairs)
-        return self.stack(pairs.transpose(1, 2).reshape(len(pairs), pairs.shape[2], *self.tap.grid))
+        return self.stack(pairs.transpose(1, 2).reshape(pairs.shape[0], pairs.shape[2], *self.tap.grid))

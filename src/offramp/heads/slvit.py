@@ -65,7 +65,7 @@ class SLViT(nn.Module):
             weight = self.project.weight.sum((2, 3))
             x = torch.cat([x, functional.linear(side, weight, self.project.bias)], dim=1)
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self.norm(self.layer(x))
         if self.class_token is not None:
             return self.classifier(x[:, 0])

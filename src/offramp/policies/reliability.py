@@ -63,7 +63,7 @@ def interpolated(x: torch.Tensor, places: tuple[float, ...], values: tuple[float
     """Straight lines between ``(places, values)``, level beyond both ends, at ``x`` ``(n,)``."""
     at, of = x.new_tensor(places), x.new_tensor(values)
     if len(places) == 1:
-        return of.expand(len(x))
+        return of.expand(x.shape[0])
     right = (at < x[:, None]).sum(1).clamp(1, len(places) - 1)  # a binary search has no ONNX operator
     share = ((x - at[right - 1]) / (at[right] - at[right - 1])).clamp(0, 1)
     return of[right - 1] + share * (of[right] - of[right - 1])
