@@ -28,7 +28,7 @@ from offramp.engine import macs_speedup, measure, open_runtime, tabulate_file
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import FileRuntime
 from offramp.export import export_static_onnx
-from offramp.pipeline import open_for
+from offramp.pipeline import open_for, tabulate_samples
 from offramp.policies import replay
 from offramp.policies.threshold import Threshold
 from offramp.report import bootstrap_interval
@@ -101,6 +101,20 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     return found
 
 
+def alternative(artifact: Artifact, data: str) -> dict[str, Any]:
+    """A smaller static network: what it is, what it costs, and its accuracy in PyTorch."""
+    model, splits = artifact.model, open_for(artifact, data)
+    found = {
+        "backbone": dict(artifact.record.get("recipe", {}).get("backbone", {})),
+        "macs": profile(model, repeats=0).macs.static,
+    }
+    for split in ("validation", "test"):
+        table = tabulate_samples(model, splits, split)
+        right = model.task.quality(table.outputs[-1], table.targets).double().numpy()
+        found[split] = {"accuracy": float(right.mean()), "interval": bootstrap_interval(right)}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("cifar10"), help="a saved model, or one in the box")
@@ -128,13 +142,8 @@ def main() -> None:
             "data": {"name": args.name, **splits.record},
             "max_drop": args.max_drop,
             "rows": rows,
-            "smaller": {
-                other.name: {
-                    "record": dict(load_artifact(other).record.get("recipe", {}).get("backbone", {})),
-                    "macs": profile(load_artifact(other).model, repeats=0).macs.static,
-                }
-                for other in args.smaller
-            },
+            "static_macs": profile(artifact.model, repeats=0).macs.static,
+            "smaller": {other.name: alternative(load_artifact(other), args.data) for other in args.smaller},
         },
     )
 

@@ -76,6 +76,11 @@ BACKBONES = Table(
             "2010.11929, 2012.12877",
         ),
         "swin": Entry("offramp.backbones.swin:SwinBackbone", "Swin Transformers, cut after every block", "2103.14030"),
+        "maxxvit": Entry(
+            "offramp.backbones.maxxvit:MaxxVitBackbone",
+            "CoAtNets and MaxViTs, cut after every block",
+            "2106.04803, 2204.01697",
+        ),
         "resnet": Entry("offramp.backbones.cnn:ResNetBackbone", "ResNets, cut after every block", "1512.03385"),
         "densenet": Entry("offramp.backbones.cnn:DenseNetBackbone", "DenseNets, cut after every layer", "1608.06993"),
         "inception": Entry("offramp.backbones.cnn:InceptionBackbone", "Inception-v3, cut after a block", "1512.00567"),

@@ -17,9 +17,13 @@ from offramp.registry import BACKBONES
 SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}, "num_classes": 5}
 SWIN = {"img_size": 64, "patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (1, 2, 2, 2), "num_classes": 5}
 SWIN["num_heads"] = (1, 2, 4, 8)
+COATNET = {"img_size": 64, "embed_dim": (32, 32, 64, 64), "depths": (1, 1, 2, 1), "stem_width": 16, "num_classes": 5}
+MAXVIT = {**COATNET, "transformer_window_size": (2, 2), "transformer_grid_size": (2, 2)}
 EXAMPLES = {
     "vit": ("vit_tiny_patch16_224", {"img_size": 64, "embed_dim": 48, "depth": 4, "num_classes": 5}),
     "swin": ("swin_tiny_patch4_window7_224", SWIN),
+    "maxxvit": ("coatnet_nano_rw_224", COATNET),
+    "maxxvit, windows and grids": ("maxvit_rmlp_pico_rw_256", MAXVIT),
     "resnet": ("resnet18", SMALL),
     "densenet": ("densenet121", SMALL),
     "inception": ("inception_v3", {"pretrained_cfg_overlay": {"input_size": (3, 139, 139)}, "num_classes": 5}),

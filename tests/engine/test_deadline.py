@@ -82,6 +82,28 @@ def test_a_head_that_the_policy_does_not_ask_runs_where_there_is_no_other_answer
     assert now == pytest.approx(1.1 + 1.0 + 1.1 + 1.1)
 
 
+def test_what_the_loop_takes_at_an_exit_is_set_aside_for_the_next():
+    runtime = Clocked(tiny_model())
+
+    class Slow(Threshold):
+        """Takes a fifth of a second to decide."""
+
+        def step(self, state, evidence):
+            runtime.now += 0.2
+            return super().step(state, evidence)
+
+    def exits(limit):
+        runtime.now, policy = 0.0, Slow((1.0, 1.0, 1.0))
+        trace = offramp.run_until(
+            tiny_model(), images(2), limit, COSTS, policy, "last", runtime, clock=lambda: runtime.now
+        )
+        return trace.exit.tolist(), runtime.now
+
+    # after the second segment the clock stands at 2.3; two heads, a segment and two decisions are 1.6
+    assert exits(3.85) == ([1, 1], pytest.approx(1.3 + 1.1 + 0.2))
+    assert exits(3.95) == ([2, 2], pytest.approx(3.9))
+
+
 def test_kinds_of_answers():
     model, x = tiny_model(seed=2), images(50)
     task, outputs = model.task, model(x)[:3]

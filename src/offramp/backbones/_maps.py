@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor
 
 from offramp.types import Tap
@@ -37,6 +38,6 @@ def map_taps(
 def input_size(model: Any) -> tuple[int, int, int]:
     """Channels, height and width that the model was built for, as far as timm says."""
     channels, height, width = model.pretrained_cfg.get("input_size", (3, 224, 224))
-    if (size := getattr(getattr(model, "patch_embed", None), "img_size", None)) is not None:
-        height, width = size
+    if (size := getattr(getattr(model, "patch_embed", model), "img_size", None)) is not None:
+        height, width = to_2tuple(size)
     return getattr(model, "in_chans", channels), height, width

@@ -34,9 +34,10 @@ def run_until(
 ) -> Trace:
     """Images through the model under a wall-clock limit (2106.15183).
 
-    A segment is started only for the samples whose limit leaves room for its measured 95th percentile, head included;
-    the others answer with the best so far. The first segment always runs: there is no answer without it. A segment
-    that has begun is not broken off, so an answer is late by what that segment takes beyond its 95th percentile.
+    A segment is started only for the samples whose limit leaves room for its measured 95th percentile, head included,
+    and for what this loop itself takes at an exit (its checks, scores and rows), at most so far in the same call; the
+    others answer with the best so far. The first segment always runs: there is no answer without it. A segment that
+    has begun is not broken off, so an answer is late by what that segment takes beyond its 95th percentile.
 
     Args:
         model: the model.
@@ -95,18 +96,22 @@ def _run(
     kind = task.scores[0] if policy is None else policy.score
     outputs = previous = None
     history: list[Tensor] = []
+    # what is neither segment nor head: the checks before the first segment stand for the first exit's rows
+    aside = elapsed()
     h = stages.stem(x)
     for k in range(stages.num_exits + 1):
-        final = k == stages.num_exits
+        final, answered = k == stages.num_exits, None
         h = stages.step(k, h)
         asked = final or k in wanted
         # who cannot get further must answer here, with whatever head stands here
-        needed = 0.0 if final else seconds[k + 1] + (heads[k] if asked or outputs is None else 0.0)
+        here = heads[k] + aside if not final and (asked or outputs is None) else 0.0
+        needed = 0.0 if final else here + seconds[k + 1] + aside
         last = final | (limits[rows.cpu()] - elapsed() < needed)
         if not (asked or (outputs is None and bool(last.any()))):
             leave = last
         else:
             output = stages.final(h) if final else stages.head(k, h)
+            answered = elapsed()
             score = (
                 task.score(kind, output, previous) if policy is None else score_of(policy, task, k, output, previous)
             )
@@ -127,6 +132,8 @@ def _run(
             rows, h = rows[keep], stages.take(h, keep)
             previous = None if previous is None else previous[keep]
             history, state = [past[keep] for past in history], tuple(s[keep] for s in state)
+        if answered is not None:
+            aside = max(aside, elapsed() - answered)
     assert outputs is not None
     return Trace(outputs, exits, scores)
 
