@@ -76,6 +76,8 @@ class OnnxRuntime:
         options = self._library.SessionOptions()
         options.enable_mem_pattern = patterns  # one is kept for each shape, and who stays differs from batch to batch
         options.intra_op_num_threads = self.threads
+        # or the threads of a file that has answered spin on, in the way of whatever runs next
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # it warns of inputs that have defaults, which is what they are for
         try:
             return self._library.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -227,8 +227,21 @@ def _model(graph: ir.Graph) -> ir.Model:
     with quiet():
         for improve in passed:
             made = improve(made).model
+    _sink(made.graph)
     for node in made.graph.all_nodes():
         for value in node.outputs:  # a piece knew its own number of samples only
             if not value.is_graph_output():
                 value.shape = value.type = None
     return made
+
+
+def _sink(graph: ir.Graph) -> None:
+    """Put each weight into the branch that uses it: ONNX Runtime packs none that lies two graphs further out.
+
+    What several branches use stays where all see it.
+    """
+    for name, value in list(graph.initializers.items()):
+        users: set[Any] = {node.graph for node in value.consumers()}
+        (user,) = users if len(users) == 1 else (graph,)
+        if user is not graph and not value.is_graph_input():
+            user.initializers[name] = graph.initializers.pop(name)
