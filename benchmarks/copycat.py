@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
     parser.add_argument("--model", type=Path, default=Path("cifar10"), help="a saved model, or one in the box")
-    parser.add_argument("--after", type=int, nargs="+", default=[2, 4, 6], help="blocks before each exit")
+    parser.add_argument("--after", type=int, nargs="+", default=[3, 5, 8], help="blocks before each exit")
     parser.add_argument("--labelled", type=float, default=0.1, help="the share of training images with labels")
     parser.add_argument("--unlabelled", type=int, default=20000, help="how many images without")
     parser.add_argument("--steps", type=int, default=312, help="of each way, all stages together")

@@ -103,6 +103,7 @@ class TrainingSection(_Section):
     precision: Annotated[str, Field(pattern="^(bf16|fp32)$")] = "bf16"
     augment: dict[str, Any] | None = None
     mixing: dict[str, Any] | None = None
+    mixing_epochs: Annotated[int, Field(ge=0)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     optimizer: str = "adamw"

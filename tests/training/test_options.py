@@ -105,6 +105,22 @@ def test_mixing_resumes_where_it_was(tmp_path):
         )
 
 
+def test_mixing_may_end_before_the_training(tmp_path):
+    def fit(folder, **options):
+        model = tiny_model()
+        settings = {**SETTINGS, "epochs": 2, "label_smoothing": 0.1, **options}
+        offramp.train(model, squares(64), folder=tmp_path / folder, **settings)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    mixing = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}
+    never, always = fit("never"), fit("always", mixing=mixing)
+    assert torch.equal(fit("for 0", mixing=mixing, mixing_epochs=0), never)
+    assert torch.equal(fit("for 2", mixing=mixing, mixing_epochs=2), always)
+    once = fit("for 1", mixing=mixing, mixing_epochs=1)
+    assert not torch.equal(once, never)
+    assert not torch.equal(once, always)
+
+
 def test_a_curriculum_lets_in_the_easy_first():
     difficulty = np.array([0.9, 0.1, 0.5, 0.3])
     curriculum = Curriculum(start=0.5, over=0.5)

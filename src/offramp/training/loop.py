@@ -42,6 +42,7 @@ def train(
     precision: str = "bf16",
     augment: Mapping[str, Any] | None = None,
     mixing: Mapping[str, Any] | None = None,
+    mixing_epochs: int | None = None,
     label_smoothing: float = 0.0,
     ema: float | None = None,
     teacher: Teacher | None = None,
@@ -77,6 +78,7 @@ def train(
         precision: ``bf16`` or ``fp32``.
         augment: arguments for ``timm.data.create_transform`` in training; None for the evaluation transform.
         mixing: arguments for ``timm.data.Mixup``: mixup and cutmix.
+        mixing_epochs: for how many epochs of a stage images are mixed; for all if not given.
         label_smoothing: how much of a label's probability is spread over all classes.
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept.
         teacher: another network whose answers are mixed into the targets.
@@ -108,6 +110,7 @@ def train(
     runner = StageRunner(
         accelerator=accelerator,
         targets=Targets(model, mixing, label_smoothing, teacher),
+        mixing_epochs=mixing_epochs,
         validation=validation,
         batch_size=batch_size,
         optimizer=optimizer,

@@ -38,6 +38,7 @@ class StageRunner:
 
     accelerator: Accelerator
     targets: Targets
+    mixing_epochs: int | None
     validation: Samples | None
     batch_size: int
     optimizer: str
@@ -100,7 +101,8 @@ class StageRunner:
                     schedule.step_update(step - 1)
                     _seed_step(self.seed, step, accelerator.process_index)
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                        values = step_module(*self.targets(images, targets), step - 1)
+                        mixes = self.mixing_epochs is None or step <= self.mixing_epochs * stream.per_epoch
+                        values = step_module(*self.targets(images, targets, mixes), step - 1)
                     accelerator.backward(values["loss"])
                     if self.clip is not None:
                         accelerator.clip_grad_norm_(trained, self.clip)

@@ -43,12 +43,18 @@ class Targets:
         except TypeError as error:
             raise UsageError(f"mixing: timm's Mixup says: {error}") from error
 
-    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Images ``(B, C, H, W)`` and targets ``(B,)`` or ``(B, classes)`` to the same, changed."""
+    def __call__(self, images: Tensor, targets: Tensor, mixes: bool = True) -> tuple[Tensor, Tensor]:
+        """Images ``(B, C, H, W)`` and targets ``(B,)`` or ``(B, classes)`` to the same, changed.
+
+        Args:
+            images: of one step.
+            targets: theirs.
+            mixes: whether images are mixed, where mixing was asked for.
+        """
         task = self.model.task
         if self.mixing or self.label_smoothing:
             targets = task.soft(targets, self.model.num_outputs, self.label_smoothing)
-        if self.mixing:
+        if self.mixing and mixes:
             # each sample is a class of its own, so that timm's mixed targets are the weights of the mixture
             samples = torch.arange(len(images), device=images.device)
             images, weights = self._mixup(len(images))(images.clone(), samples)
