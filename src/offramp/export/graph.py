@@ -77,6 +77,11 @@ class Body:
         """A constant."""
         return self.op("Constant", value=ir.tensor(np.array(value, dtype)))
 
+    def nothing(self, example: Tensor) -> ir.Value:
+        """Such a tensor of no samples."""
+        value = np.zeros(1, example.new_zeros(0).cpu().numpy().dtype)
+        return self.op("ConstantOfShape", self.number([0, *example.shape[1:]]), value=ir.tensor(value))
+
     def choose(self, condition: ir.Value, then: Branch, other: Branch) -> list[ir.Value]:
         """An ``If``: each branch is a function from its empty body to the values that it gives."""
         graphs = {}

@@ -1,14 +1,30 @@
-"""Pieces joined to one graph that leaves early by itself: nested ``If`` nodes, and only who stays goes on."""
+"""Pieces joined to one graph that leaves early by itself: a chain of ``If`` nodes, and only who stays goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from offramp.export.graph import Body
+from offramp.export.parts import Tensors
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Examples of what there is after an exit, the sample first.
+
+    Args:
+        h: the state of the backbone.
+        previous: the output of the exit, where a score compares with it.
+        state: what the policy remembers.
+    """
+
+    h: Tensors
+    previous: Tensors
+    state: Tensors
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,8 @@ class Pieces:
         final: the final exit.
         gated: whether the head of an exit runs only where its threshold can be reached.
         final_exit: the index of the final exit.
+        shapes: what there is after each exit, and before the final one.
+        prepare: what makes images of pictures, if anything.
     """
 
     asked: tuple[int, ...]
@@ -30,6 +48,8 @@ class Pieces:
     final: ir.Graph
     gated: bool
     final_exit: int
+    shapes: Sequence[Shapes]
+    prepare: ir.Graph | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,9 @@ class Inside:
 class Join:
     """Builds the graph from its pieces.
 
+    No ``If`` stands inside another, and weights stay in the main graph: ONNX Runtime packs the weights that a branch
+    uses only where they lie one graph further out, and a weight within nested branches it holds once a level.
+
     Args:
         pieces: the pieces; each is used up.
         numbers: the graph's inputs for the policy's numbers, in their order.
@@ -68,55 +91,68 @@ class Join:
         self.pieces, self.numbers, self.max_exit, self.compares = pieces, numbers, max_exit, compares
         self.thresholds = thresholds
 
-    def enter(self, body: Body, place: int, inside: Inside) -> list[ir.Value]:
-        """Run a segment and its exit; who stays enters the next one. Gives the answers of all samples."""
-        inside = replace(inside, h=body.call(self.pieces.segments[place], inside.h))
-        if place == len(self.pieces.asked):
-            output, score = body.call(self.pieces.final, [*inside.h, *inside.previous])
-            return _written(body, inside, [output, self._exit(body, inside, self.pieces.final_exit), score])
-        inside, keep = self._ask(body, place, inside)
-        stay = body.op("Reshape", body.op("NonZero", keep), body.number([-1]))
-        somebody = body.op("Greater", body.op("Size", stay), body.number(0))
+    def through(self, body: Body, inside: Inside) -> list[ir.Value]:
+        """From the images of all samples to the answers of all."""
+        for place in range(len(self.pieces.asked)):
+            inside = self._leave(body, place, inside)
+        last = len(self.pieces.asked)
 
-        def go_on(branch: Body) -> list[ir.Value]:
-            def kept(values: list[ir.Value]) -> list[ir.Value]:
-                return [branch.op("Gather", value, stay, axis=0) for value in values]
+        def final(branch: Body) -> list[ir.Value]:
+            h = branch.call(self.pieces.segments[last], self._prepared(branch, last, inside.h))
+            output, score = branch.call(self.pieces.final, [*h, *inside.previous])
+            return _written(branch, inside, [output, _exit(branch, inside, self.pieces.final_exit), score])
 
-            left = Inside(
-                kept(inside.h), kept([inside.rows])[0], inside.answers, kept(inside.previous), kept(inside.state)
-            )
-            return self.enter(branch, place + 1, left)
+        return body.choose(_somebody(body, inside), final, lambda branch: inside.answers)
 
-        return body.choose(somebody, go_on, lambda branch: inside.answers)
-
-    def _ask(self, body: Body, place: int, inside: Inside) -> tuple[Inside, ir.Value]:
-        """Ask an exit: the answers written down, and who stays, bool ``(n,)``."""
-        exit = self.pieces.asked[place]
+    def _leave(self, body: Body, place: int, inside: Inside) -> Inside:
+        """Run a segment and ask its exit, if anybody is inside; who stays."""
+        exit, shapes = self.pieces.asked[place], self.pieces.shapes[place]
+        somebody = _somebody(body, inside)
+        h = body.choose(
+            somebody,
+            lambda branch: branch.call(self.pieces.segments[place], self._prepared(branch, place, inside.h)),
+            lambda branch: [branch.nothing(example) for example in shapes.h],
+        )
 
         def ask(branch: Body) -> list[ir.Value]:
-            values = [*inside.h, *self.numbers, *inside.previous, *inside.state]
+            values = [*h, *self.numbers, *inside.previous, *inside.state]
             answer, score, leave, output, *state = branch.call(self.pieces.asks[place], values)
-            written = _written(branch, inside, [answer, self._exit(branch, inside, exit), score])
+            written = _written(branch, inside, [answer, _exit(branch, inside, exit), score])
             beyond = branch.op("Less", branch.number(exit), self.max_exit)
             keep = branch.op("And", branch.op("Not", leave), beyond)
             return [*written, keep, *([output] if self.compares else []), *state]
 
         def pass_by(branch: Body) -> list[ir.Value]:
             everybody = branch.op("ConstantOfShape", branch.op("Shape", inside.rows), value=_tensor([True], np.bool_))
-            return [*inside.answers, everybody]
+            rest = [branch.nothing(example) for example in (*shapes.previous, *shapes.state)]
+            return [*inside.answers, everybody, *rest]
 
-        if self.thresholds is None:
-            values = ask(body)
-        else:
+        asked = somebody
+        if self.thresholds is not None:
             threshold = body.op("Gather", self.thresholds, body.number(exit), axis=0)
             reachable = body.op("LessOrEqual", threshold, body.number(1, np.float32))
             must = body.op("LessOrEqual", self.max_exit, body.number(exit))
-            values = body.choose(body.op("Or", reachable, must), ask, pass_by)
-        previous, state = (values[4:5], values[5:]) if self.compares else ([], values[4:])
-        return replace(inside, answers=values[:3], previous=previous, state=state), values[3]
+            asked = body.op("And", somebody, body.op("Or", reachable, must))
+        values = body.choose(asked, ask, pass_by)
+        stay = body.op("Reshape", body.op("NonZero", values[3]), body.number([-1]))
 
-    def _exit(self, body: Body, inside: Inside, exit: int) -> ir.Value:
-        return body.op("ConstantOfShape", body.op("Shape", inside.rows), value=_tensor([exit], np.int64))
+        def kept(values: list[ir.Value]) -> list[ir.Value]:
+            return [body.op("Gather", value, stay, axis=0) for value in values]
+
+        ends = 5 if self.compares else 4
+        return Inside(kept(h), kept([inside.rows])[0], values[:3], kept(values[4:ends]), kept(values[ends:]))
+
+    def _prepared(self, body: Body, place: int, h: list[ir.Value]) -> list[ir.Value]:
+        """What a segment reads; before the first, pictures become images."""
+        return h if place or self.pieces.prepare is None else body.call(self.pieces.prepare, h)
+
+
+def _somebody(body: Body, inside: Inside) -> ir.Value:
+    return body.op("Greater", body.op("Size", inside.rows), body.number(0))
+
+
+def _exit(body: Body, inside: Inside, exit: int) -> ir.Value:
+    return body.op("ConstantOfShape", body.op("Shape", inside.rows), value=_tensor([exit], np.int64))
 
 
 def _written(body: Body, inside: Inside, values: list[ir.Value]) -> list[ir.Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
-from offramp.export.join import Inside, Join, Pieces
+from offramp.export.join import Inside, Join, Pieces, Shapes
 from offramp.export.metadata import describe, sign
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
 from offramp.export.preprocess import Preprocess
@@ -116,6 +117,7 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
         images = _input("images", ir.DataType.UINT8, ("batch", "height", "width", channels))
         example = torch.zeros(_EXAMPLES, 31, 37, channels, dtype=torch.uint8)
         prepare = traced(Preprocess(model.data_config), ((example,),), free=("batch", "height", "width"))
+        pieces = replace(pieces, prepare=prepare)
     else:
         images = _input("images", ir.DataType.FLOAT, ("batch", *model.data_config["input_size"]))
     numbers = [_default(name, value.numpy()) for name, value in values.items()]
@@ -135,13 +137,7 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
         body.op("ConstantOfShape", count, value=ir.tensor(np.array([0]))),
         body.op("ConstantOfShape", count),
     ]
-    somebody = body.op("Greater", body.op("Size", rows), body.number(0))
-
-    def begin(branch: Body) -> list[ir.Value]:
-        h = branch.call(prepare, [images]) if preprocess else [images]
-        return join.enter(branch, 0, Inside(h, rows, nothing, [], state))
-
-    outputs = body.choose(somebody, begin, lambda b: nothing)
+    outputs = join.through(body, Inside([images], rows, nothing, [], state))
     _named(outputs[0], "output", ir.DataType.FLOAT, ("batch", model.num_outputs))
     _named(outputs[1], "exit", ir.DataType.INT64, ("batch",))
     _named(outputs[2], "score", ir.DataType.FLOAT, ("batch",))
@@ -159,7 +155,7 @@ def _pieces(
     state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
     examples: list[Tensors] = [(x.to(device),) for x in int8 or ()]
     packed = isinstance(model.stem(h[0]), tuple)
-    segments, asks, first = [], [], 0
+    segments, asks, shapes, first = [], [], [], 0
     for exit in (*asked, len(model.exits)):
         segment = Segment(model, first, exit, packed)
         graph = traced(segment, (h,))
@@ -168,12 +164,15 @@ def _pieces(
         segments.append(graph)
         h, first = segment(h), exit + 1
         if exit == len(model.exits):
+            shapes.append(Shapes(h, (), ()))
             break
         ask = Ask(model, policy, exit, exit == asked[0], packed)
         asks.append(traced(ask, (h, numbers, previous, state), fixed=(1,)))
         _, _, _, output, *state_after = ask(h, numbers, previous, state)
         previous, state = ((output,) if compares else ()), tuple(state_after)
-    return Pieces(asked, segments, asks, traced(Final(model, policy, packed), (h, previous)), gated, len(model.exits))
+        shapes.append(Shapes(h, previous, state))
+    final = traced(Final(model, policy, packed), (h, previous))
+    return Pieces(asked, segments, asks, final, gated, len(model.exits), shapes)
 
 
 def _compares(model: EarlyExitModel, policy: Policy) -> bool:
@@ -227,21 +226,9 @@ def _model(graph: ir.Graph) -> ir.Model:
     with quiet():
         for improve in passed:
             made = improve(made).model
-    _sink(made.graph)
-    for node in made.graph.all_nodes():
-        for value in node.outputs:  # a piece knew its own number of samples only
-            if not value.is_graph_output():
-                value.shape = value.type = None
+    inner = [v for node in made.graph.all_nodes() for v in node.outputs if v not in made.graph.outputs]
+    for i, value in enumerate(inner):
+        value.name = f"v{i}"  # no two of all branches may have one name
+        if not value.is_graph_output():  # a piece knew its own number of samples only
+            value.shape = value.type = None
     return made
-
-
-def _sink(graph: ir.Graph) -> None:
-    """Put each weight into the branch that uses it: ONNX Runtime packs none that lies two graphs further out.
-
-    What several branches use stays where all see it.
-    """
-    for name, value in list(graph.initializers.items()):
-        users: set[Any] = {node.graph for node in value.consumers()}
-        (user,) = users if len(users) == 1 else (graph,)
-        if user is not graph and not value.is_graph_input():
-            user.initializers[name] = graph.initializers.pop(name)
