@@ -271,8 +271,8 @@ MODELS = Table(
     {
         "cifar10": Entry(
             "offramp.models:CIFAR10",
-            "XCiT with four linear exits for the ten classes of CIFAR-10; trained by recipes/cifar10.yaml",
-            "2106.09681, 1905.08094",
+            "CoAtNet with four linear exits for the ten classes of CIFAR-10; trained by recipes/cifar10.yaml",
+            "2106.04803, 1905.08094",
         ),
     },
 )

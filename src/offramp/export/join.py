@@ -38,7 +38,7 @@ class Pieces:
         final: the final exit.
         gated: whether the head of an exit runs only where its threshold can be reached.
         final_exit: the index of the final exit.
-        shapes: what there is after each exit, and before the final one.
+        shapes: what there is after each exit.
         prepare: what makes images of pictures, if anything.
     """
 

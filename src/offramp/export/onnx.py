@@ -164,7 +164,6 @@ def _pieces(
         segments.append(graph)
         h, first = segment(h), exit + 1
         if exit == len(model.exits):
-            shapes.append(Shapes(h, (), ()))
             break
         ask = Ask(model, policy, exit, exit == asked[0], packed)
         asks.append(traced(ask, (h, numbers, previous, state), fixed=(1,)))
