@@ -44,8 +44,10 @@ def spaced(samples: Samples, count: int) -> Samples:
 class Files:
     """A model as files: with its exits and without, in fp32 and int8; each is exported once."""
 
-    def __init__(self, artifact: Artifact, images: list[Tensor], folder: Path) -> None:
-        self.artifact, self.images, self.folder = artifact, images, folder
+    def __init__(self, artifact: Artifact, samples: Samples, folder: Path) -> None:
+        self.artifact, self.folder = artifact, folder
+        self.images: list[Tensor] = [x for x, _ in loader(spaced(samples, 256), artifact.model.data_config, 32)]
+        folder.mkdir(exist_ok=True)
 
     def at(self, precision: str, exits: bool) -> Path:
         """The file."""
@@ -90,8 +92,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     }
     smaller = {}
     for other in args.smaller:
-        small = Files(load_artifact(other), files.images, files.folder / other.name)
-        small.folder.mkdir(exist_ok=True)
+        small = Files(load_artifact(other), splits.train, files.folder / other.name)
         call, shape = runtime.open_static(small.at(precision, False))
         smaller[other.name] = partial(lambda call, shape, n: call(torch.zeros(n, *shape)), call, shape)
     for batch in args.batch:
@@ -131,9 +132,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     artifact = load_artifact(args.model)
     splits = open_for(artifact, args.data)
-    images = [x for x, _ in loader(spaced(splits.train, 256), artifact.model.data_config, 32)]
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(artifact, images, Path(folder))
+        files = Files(artifact, splits.train, Path(folder))
         rows = [row(name, files, splits, args) for name in args.runtimes]
     publish(
         "deploy",
