@@ -109,8 +109,9 @@ def fit_gates(
 ) -> Gates:
     """Logistic gates (JEI-DNN, 2310.09163), heads frozen.
 
-    A sample's best exit is where 1 − quality + ``price`` · cost / static cost is least; a gate learns whether its exit
-    is that one or lies behind it. The paper trains gates and heads in turn; heads are left as they are here.
+    A sample's best exit is where its cross-entropy + ``price`` · cost / static cost is least; a gate learns whether its
+    exit is that one or lies behind it. The paper trains gates and heads in turn, and weights samples that may leave;
+    heads are left as they are here, and all samples weigh alike.
 
     Args:
         table: outputs on held-out data.
@@ -122,8 +123,8 @@ def fit_gates(
     meaning = get_task(table.task if task is None else task)
     rows = [*heads, len(table.outputs) - 1]
     spent = torch.tensor(_to_exit(columns, heads), dtype=torch.float64)
-    loss = 1 - columns.quality[rows] + price * (spent / columns.static)[:, None]
-    best = loss.argmin(0)
+    wrong = torch.stack([functional.cross_entropy(table.outputs[row], table.targets, reduction="none") for row in rows])
+    best = (wrong + price * (spent / columns.static)[:, None]).argmin(0)
     weights: list[tuple[float, ...]] = []
     biases: list[float] = []
     previous = None
