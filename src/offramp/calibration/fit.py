@@ -119,18 +119,23 @@ def fit_gates(
         heads: the indices of the exits that are asked.
         price: of cost; the higher, the earlier samples leave.
         task: what an output means.
+
+    Raises:
+        UsageError: a task without the scores that a gate reads.
     """
     meaning = get_task(table.task if task is None else task)
     rows = [*heads, len(table.outputs) - 1]
+    previous = [None, *table.outputs[list(heads)]]
+    looks = [
+        torch.stack([meaning.score(kind, table.outputs[head], before) for kind in FEATURES], 1).double().numpy()
+        for head, before in zip(heads, previous, strict=False)
+    ]
     spent = torch.tensor(_to_exit(columns, heads), dtype=torch.float64)
     wrong = torch.stack([functional.cross_entropy(table.outputs[row], table.targets, reduction="none") for row in rows])
     best = (wrong + price * (spent / columns.static)[:, None]).argmin(0)
     weights: list[tuple[float, ...]] = []
     biases: list[float] = []
-    previous = None
-    for k, head in enumerate(heads):
-        output = table.outputs[head]
-        x = torch.stack([meaning.score(kind, output, previous) for kind in FEATURES], 1).double().numpy()
+    for k, x in enumerate(looks):
         label = (best <= k).numpy()
         if label.all() or not label.any():
             weights.append((0.0,) * len(FEATURES))
@@ -139,7 +144,6 @@ def fit_gates(
             gate = LogisticRegression(C=100.0, max_iter=500).fit(x, label)
             weights.append(tuple(gate.coef_[0].tolist()))
             biases.append(float(gate.intercept_[0]))
-        previous = output
     return Gates(tuple(weights), tuple(biases), tuple(heads), meaning.scores[0])
 
 
