@@ -30,14 +30,17 @@ from offramp.training.objectives.frozen import Frozen
 
 
 def accuracies(
-    goal: Frozen | Copycat, labelled: Samples, splits: Splits, seed: int, args: argparse.Namespace
+    goal: Frozen | Copycat, labelled: Samples, splits: Splits, taught: Path, seed: int, args: argparse.Namespace
 ) -> list[float]:
-    """The test accuracy of each exit after ``args.steps`` steps, whatever the number of images in a stage."""
+    """The test accuracy of each exit after ``args.steps`` steps, whatever the number of images in a stage.
+
+    What the backbone says of the unlabelled images is kept in ``taught``: it is the same for all.
+    """
     torch.manual_seed(seed)
     backbone = load_artifact(args.model).model.backbone.model
     model = offramp.attach(backbone, [Exit(after, "sl-vit") for after in args.after])
     with TemporaryDirectory() as folder:
-        stages = goal.stages(model, labelled, Path(folder)) if isinstance(goal, Copycat) else [Stage(goal)]
+        stages = goal.stages(model, labelled, taught) if isinstance(goal, Copycat) else [Stage(goal)]
         for number, stage in enumerate(stages):
             images = stage.samples or labelled
             epochs = max(1, round(args.steps / len(stages) / (len(images) // SETTINGS["batch_size"])))
@@ -52,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
     parser.add_argument("--model", type=Path, default=Path("cifar10"), help="a saved model, or one in the box")
-    parser.add_argument("--after", type=int, nargs="+", default=[3, 5, 8], help="blocks before each exit")
+    parser.add_argument("--after", type=int, nargs="+", default=[2, 4, 6], help="blocks before each exit")
     parser.add_argument("--labelled", type=float, default=0.1, help="the share of training images with labels")
     parser.add_argument("--unlabelled", type=int, default=20000, help="how many images without")
     parser.add_argument("--steps", type=int, default=312, help="of each way, all stages together")
@@ -64,10 +67,11 @@ def main() -> None:
     _, unlabelled = cut(rest, args.unlabelled, 0, "unlabelled")
     ways = {"plain": Frozen(), **{labels: Copycat(unlabelled, labels) for labels in ("hard", "soft", "both")}}
     rows: dict[str, list[list[float]]] = {name: [] for name in ways}
-    for seed in range(args.seeds):
-        for name, goal in ways.items():
-            print(f"seed {seed}, {name}", file=sys.stderr, flush=True)
-            rows[name].append(accuracies(goal, labelled, splits, seed, args))
+    with TemporaryDirectory() as taught:
+        for seed in range(args.seeds):
+            for name, goal in ways.items():
+                print(f"seed {seed}, {name}", file=sys.stderr, flush=True)
+                rows[name].append(accuracies(goal, labelled, splits, Path(taught), seed, args))
     publish(
         "copycat",
         {
