@@ -1,0 +1,60 @@
+"""int8 files: near to the answers of fp32 in every runtime that reads them, convolutions and products quantised."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+import timm
+import torch
+
+import offramp
+from offramp import Exit
+from offramp.engine import open_runtime
+from offramp.policies.threshold import Threshold
+
+NOBODY = Threshold((1.0, 1.0))
+"""A policy under which nobody leaves early."""
+
+
+@pytest.fixture(scope="module", params=["vit_tiny_patch16_224", "coatnet_nano_rw_224"])
+def setting(request, tmp_path_factory):
+    sizes = {
+        "vit_tiny_patch16_224": {"img_size": 64, "depth": 6},
+        "coatnet_nano_rw_224": {"img_size": 64, "embed_dim": (16, 32, 64, 64), "depths": (1, 1, 2, 1)},
+    }
+    torch.manual_seed(0)
+    backbone = timm.create_model(request.param, num_classes=10, **sizes[request.param])
+    model = offramp.attach(backbone, [Exit(2), Exit(4)]).eval()
+    path = tmp_path_factory.mktemp("int8") / "model.onnx"
+    batches = [torch.randn(8, *model.data_config["input_size"]) for _ in range(4)]
+    offramp.export_onnx(model, path, NOBODY, int8=batches)
+    return model, path, batches[0]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("exit", [0, 2])
+def test_answers_are_near_those_of_fp32(setting, name, exit):
+    model, path, x = setting
+    found = open_runtime(name, "fp32", 1).open(path)(x, max_exit=exit).output
+    with torch.no_grad():
+        expected = model(x)[exit]
+    assert 0 < (found - expected).abs().max() < 0.07 * expected.abs().max()
+
+
+def test_weights_of_convolutions_and_products_are_bytes(setting):
+    model, path, _ = setting
+    weights = list(_weights(onnx.load(path).graph))
+    for kind, dimensions in ((torch.nn.Conv2d, 4), (torch.nn.Linear, 2)):
+        backbone = model.backbone.model
+        layers = [m for m in backbone.modules() if isinstance(m, kind) and m is not backbone.get_classifier()]
+        bytes = [t for t in weights if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == dimensions]
+        patch_embedding = kind is torch.nn.Conv2d and len(layers) == 1
+        assert len(bytes) == (0 if patch_embedding else len(layers)), kind
+
+
+def _weights(graph: onnx.GraphProto):
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _weights(attribute.g)
