@@ -20,11 +20,10 @@ def quantised(part: ir.Graph, examples: Sequence[Tensors]) -> ir.Graph:
     """A piece whose products with weights, convolutions among them, are computed in int8, by ONNX Runtime's quantiser.
 
     Attention's products, of two activations each, stay fp32: between quantised ones ONNX Runtime computes the softmax
-    in int8 as well, and ViT-Ti/16 at 64 px was off by half of its answers' size. So does a convolution that is alone in
-    its piece, a patch embedding: with it OpenVINO was off by a tenth; without, both by less than a twentieth. Weights
-    are quantised for each channel, activations by the range that they have on the examples (QDQ format, which OpenVINO
-    reads as well). Statistics cannot be taken inside an ``If``; this is why pieces are quantised, not the joined graph.
-    What goes from piece to piece stays fp32.
+    in int8 as well, and ViTs are far off. So does a convolution that is alone in its piece, a patch embedding: with it
+    OpenVINO is off as well. Weights are quantised for each channel, activations by the range that they have on the
+    examples (QDQ format, which OpenVINO reads as well). Statistics cannot be taken inside an ``If``; this is why pieces
+    are quantised, not the joined graph. What goes from piece to piece stays fp32.
 
     Args:
         part: a segment of the backbone.
