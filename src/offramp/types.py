@@ -12,6 +12,9 @@ from torch import Tensor, nn
 State = tuple[Tensor, ...]
 """What a policy remembers: tensors whose first dimension is the sample."""
 
+Network = Callable[[Tensor], Tensor]
+"""Images ``(B, C, H, W)`` to outputs ``(B, num_outputs)``."""
+
 
 @dataclass(frozen=True)
 class Exit:

@@ -14,12 +14,13 @@ from offramp._progress import progress_bar
 from offramp.cost import profile
 from offramp.data import Samples, loader
 from offramp.engine.measure import macs_speedup, measure
-from offramp.engine.runtime import Network, Runtime
+from offramp.engine.runtime import Runtime
 from offramp.engine.torch import TorchRuntime
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.policies.forced import Forced, forced_shares
+from offramp.types import Network
 
 Piece = tuple[Tensor, Policy]
 Baselines = Mapping[str, tuple[Network, tuple[int, ...]]]

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.engine.runtime import Network
 from offramp.errors import DataError, UsageError
 from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
@@ -19,7 +18,7 @@ from offramp.export.parts import only_numbers_differ, policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
-from offramp.types import Trace
+from offramp.types import Network, Trace
 
 Arrays = Mapping[str, np.ndarray]
 Call = Callable[[Arrays], tuple[np.ndarray, np.ndarray, np.ndarray]]

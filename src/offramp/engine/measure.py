@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from offramp.cost import in_turn
-from offramp.engine.runtime import Network, Session
+from offramp.engine.runtime import Session
 from offramp.policies import Policy
-from offramp.types import CostTable, Trace
+from offramp.types import CostTable, Network, Trace
 
 Seconds = list[list[float]]
 """For each round the seconds of each batch."""

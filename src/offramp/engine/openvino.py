@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from offramp.engine.file import Arrays, FileSession, open_exported, open_static
-from offramp.engine.runtime import Network, check_precision
+from offramp.engine.runtime import check_precision
 from offramp.errors import ArtifactError, UsageError
 from offramp.export.metadata import read_bytes, read_graph
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
+from offramp.types import Network
 from offramp.versions import cores
 
 

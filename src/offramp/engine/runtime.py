@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -12,13 +11,10 @@ from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.registry import RUNTIMES
-from offramp.types import Trace
+from offramp.types import Network, Trace
 
 if TYPE_CHECKING:
     from offramp.engine.file import FileSession
-
-Network = Callable[[Tensor], Tensor]
-"""Images ``(B, C, H, W)`` to outputs ``(B, num_outputs)``."""
 
 
 class Session(Protocol):

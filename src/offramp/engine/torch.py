@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from offramp.engine.loop import Stages, run_policy
-from offramp.engine.runtime import Network, Session, check_precision
+from offramp.engine.runtime import Session, check_precision
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
-from offramp.types import Trace
+from offramp.types import Network, Trace
 
 
 class TorchStages:
