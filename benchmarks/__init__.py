@@ -24,11 +24,14 @@ def publish(name: str, result: dict[str, Any]) -> None:
 
 def _commit() -> str | None:
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
+        commit, changes = (
+            subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True).stdout.strip()
+            for words in (("describe", "--always"), ("status", "--porcelain", "--", ":/*.py", ":/*.toml"))
+        )
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return f"{commit}-dirty" if commit and changes else commit or None
 
 
 COMMIT = _commit()
-"""The code that runs: read at the start, since a long benchmark may see later commits."""
+"""The code that runs, dirty where code was changed since: read at the start, a long benchmark may see later commits."""
