@@ -23,6 +23,7 @@ from offramp.artifact import load_artifact
 from offramp.calibration import Columns, columns_of, fit_temperatures, halves
 from offramp.calibration.budget import exit_distribution
 from offramp.calibration.references import at_random, oracle
+from offramp.calibration.risk import METHODS
 from offramp.calibration.rules import RULES
 from offramp.engine.bench import bench_policy
 from offramp.engine.measure import macs_speedup
@@ -64,9 +65,11 @@ def at_target(policy: Policy, test: ExitTable, costs: CostTable, model: Any) -> 
     """What a policy is worth on test data."""
     trace = replay(policy, test)
     right = model.task.quality(trace.output, test.targets).double()
+    changed = model.task.answer(trace.output) != model.task.answer(test.outputs[-1])
     return {
         "accuracy": float(right.mean()),
         "interval": bootstrap_interval(right.numpy()),
+        "answers_changed": float(changed.double().mean()),
         "macs_speedup": macs_speedup(costs, policy.heads, trace),
     }
 
@@ -113,6 +116,7 @@ def main() -> None:
     parser.add_argument(
         "--speedups", type=float, nargs="+", default=[1.5, 2.0, 2.5, 2.75, 3.0], help="in MACs, to show"
     )
+    parser.add_argument("--risk", type=float, default=0.02, help="the share of changed answers to promise")
     args = parser.parse_args()
     artifact = load_artifact(args.model)
     model, splits = artifact.model, open_for(artifact, args.data)
@@ -132,8 +136,9 @@ def main() -> None:
             points.append({"target": target, **at_target(policy, test, costs, model)})
             chosen[target] = policy
         rows[name] = {"points": points, "policy": chosen.get(timed)}
-    risk = offramp.calibrate(validation, costs, risk=0.02, method="ucb")
-    rows["risk 2 %, UCB (guaranteed)"] = {"points": [at_target(risk, test, costs, model)], "policy": risk}
+    for method in METHODS:
+        policy = offramp.calibrate(validation, costs, risk=args.risk, method=method)
+        rows[f"risk {args.risk:.0%}, {method}"] = {"points": [at_target(policy, test, costs, model)], "policy": policy}
     reference = rows["max-probability, one threshold"]["points"]
     found = []
     for name, row in rows.items():

@@ -29,7 +29,7 @@ def command(
     from offramp.pipeline import train_recipe
 
     err.print(f"training {plan.name}: {plan.backbone.name}, {len(plan.exits)} early exits, data {plan.data.source}")
-    warnings.filterwarnings("ignore", "Grad strides do not match")  # convolutions in several processes: no error, it says
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # convolutions, several processes
     artifact = train_recipe(plan, out_folder, device, progress=True)
     if artifact is None:
         return
