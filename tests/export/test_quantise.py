@@ -12,7 +12,7 @@ from offramp import Exit
 from offramp.engine import open_runtime
 from offramp.policies.threshold import Threshold
 
-NOBODY = Threshold((1.0, 1.0))
+NOBODY = Threshold((1.0,))
 """A policy under which nobody leaves early."""
 
 
@@ -24,7 +24,7 @@ def setting(request, tmp_path_factory):
     }
     torch.manual_seed(0)
     backbone = timm.create_model(request.param, num_classes=10, **sizes[request.param])
-    model = offramp.attach(backbone, [Exit(2), Exit(4)]).eval()
+    model = offramp.attach(backbone, [Exit(2)]).eval()
     path = tmp_path_factory.mktemp("int8") / "model.onnx"
     batches = [torch.randn(8, *model.data_config["input_size"]) for _ in range(4)]
     offramp.export_onnx(model, path, NOBODY, int8=batches)
@@ -32,13 +32,13 @@ def setting(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("exit", [0, 2])
+@pytest.mark.parametrize("exit", [0, 1])
 def test_answers_are_near_those_of_fp32(setting, name, exit):
     model, path, x = setting
     found = open_runtime(name, "fp32", 1).open(path)(x, max_exit=exit).output
     with torch.no_grad():
         expected = model(x)[exit]
-    assert 0 < (found - expected).abs().max() < 0.07 * expected.abs().max()
+    assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 def test_weights_of_convolutions_and_products_are_bytes(setting):

@@ -95,7 +95,7 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("objective", ["joint", "alternating", "mixed"])
+@pytest.mark.parametrize("objective", ["alternating", "mixed"])  # mixed ends with joint
 def test_two_processes_end_where_one_does(objective, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     # on processors accelerate's own launcher needs MPI for more than one process; torch's does not
