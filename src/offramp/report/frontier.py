@@ -49,7 +49,7 @@ def draw_frontier(
     axes.annotate(
         f"chosen: {chosen[0]:.2f}×, {scale * chosen[1]:.2f}",
         (chosen[0], scale * chosen[1]),
-        (-10, -4),
+        (-8, -17),
         textcoords="offset points",
         horizontalalignment="right",
         color=_CHOICE,
