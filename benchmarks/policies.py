@@ -138,7 +138,8 @@ def main() -> None:
         rows[name] = {"points": points, "policy": chosen.get(timed)}
     for method in METHODS:
         policy = offramp.calibrate(validation, costs, risk=args.risk, method=method)
-        rows[f"risk {args.risk:.0%}, {method}"] = {"points": [at_target(policy, test, costs, model)], "policy": policy}
+        points = [at_target(policy, test, costs, model)]
+        rows[f"risk {100 * args.risk:g}%, {method}"] = {"points": points, "policy": policy}
     reference = rows["max-probability, one threshold"]["points"]
     found = []
     for name, row in rows.items():

@@ -95,16 +95,28 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("objective", ["alternating", "mixed"])  # mixed ends with joint
-def test_two_processes_end_where_one_does(objective, tmp_path):
+PROCESSES = ("joint", "alternating", "mixed")
+
+
+@pytest.fixture(scope="module")
+def by_processes(tmp_path_factory):
+    """Each of the objectives trained by one process and by two."""
+    folder = tmp_path_factory.mktemp("processes")
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     # on processors accelerate's own launcher needs MPI for more than one process; torch's does not
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for name, how in (("one", []), ("two", launch)):
-        command = [sys.executable, *how, str(HERE / "run_processes.py"), str(tmp_path / name), objective]
+        command = [sys.executable, *how, str(HERE / "run_processes.py"), str(folder / name), *PROCESSES]
         subprocess.run(command, env=environment, check=True, timeout=300)
-    assert [(tmp_path / name / "processes").read_text() for name in ("one", "two")] == ["1", "2"]
-    one, two = (load_file(tmp_path / name / "end.safetensors") for name in ("one", "two"))
+    return folder
+
+
+@pytest.mark.parametrize("objective", PROCESSES)
+def test_two_processes_end_where_one_does(by_processes, objective):
+    folders = [by_processes / name / objective for name in ("one", "two")]
+    assert [(folder / "processes").read_text() for folder in folders] == ["1", "2"]
+    one, two = (load_file(folder / "end.safetensors") for folder in folders)
+    assert one.keys() == two.keys()
     assert all(torch.allclose(one[k], two[k], atol=1e-5) for k in one)
 
 
