@@ -103,12 +103,12 @@ def simple_costs(exits: int = 3, head: float = 1.0) -> CostTable:
     return CostTable(tuple(range(1, exits + 1)), Parts(1.0, (10.0,) * (exits + 1), (head,) * exits, 1.0))
 
 
-def spread_thresholds(model, x: Tensor, score: str = "confidence") -> tuple[float, ...]:
+def spread_thresholds(model, x: Tensor) -> tuple[float, ...]:
     """Thresholds that let about a third of the samples leave at each exit."""
     with torch.inference_mode():
         outputs, previous, thresholds = model(x), None, []
         for output in outputs[:-1]:
-            thresholds.append(float(model.task.score(score, output, previous).quantile(0.66)))
+            thresholds.append(float(model.task.score(model.task.scores[0], output, previous).quantile(0.66)))
             previous = output
     return tuple(thresholds)
 

@@ -144,8 +144,10 @@ def attach(
             raise UsageError(f"two exits after block {first.after} with the same head")
     if classes is not None and len(classes) != model.num_classes:
         raise UsageError(f"{len(classes)} class names for a model with {model.num_classes} outputs")
-    device = next(model.parameters()).device
-    heads = [build_head(e, backbone.taps[int(e.after) - 1], model.num_classes).to(device) for e in placed]
+    like = next(model.parameters())  # heads live where the backbone does, in its type
+    heads = [
+        build_head(e, backbone.taps[int(e.after) - 1], model.num_classes).to(like.device, like.dtype) for e in placed
+    ]
     return EarlyExitModel(backbone, placed, heads, get_task(task), _data_config(model), classes)
 
 

@@ -7,26 +7,15 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import images, spread_thresholds, tiny_model
+from helpers import images, tiny_model
+from policy_examples import MARGIN, examples
 
 import offramp
 from offramp.engine import open_runtime
 from offramp.policies import load_policy, save_policy
-from offramp.policies.cascade import Cascade
-from offramp.policies.ensemble import Ensemble
-from offramp.policies.forced import Forced
-from offramp.policies.gates import Gates, Scheduler
-from offramp.policies.patience import Patience, PatientConfident
-from offramp.policies.reliability import Reliability
-from offramp.policies.threshold import Threshold
-from offramp.policies.vote import Vote
 from offramp.registry import POLICIES
 
 N = 2000
-LINK = tuple(tuple(0.2 if i == j else -0.1 for j in range(5)) for i in range(5))
-MARGIN = 1e-5
-"""Outputs are this sure, another batch size sums in another order: a sample that leaves elsewhere when its outputs move
-so much may fall on either side."""
 
 
 @pytest.fixture(scope="module")
@@ -35,49 +24,6 @@ def setting():
     x = images(N)
     table = offramp.tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
     return model, x, table
-
-
-def examples(model, x):
-    """For each policy a function from row numbers to the policy for these rows."""
-    first, second, third = spread_thresholds(model, x)
-    return {
-        "threshold": [
-            lambda rows: Threshold((first, second, third)),
-            lambda rows: Threshold((None, second, None)),
-            lambda rows: Threshold((0.3, 0.3, 0.3), "margin", (2.0, 1.0, 0.5, 1.0)),
-            lambda rows: Threshold((None, None, None)),
-        ],
-        "patience": [lambda rows: Patience(1, (0, 1, 2)), lambda rows: Patience(1, (0, 2))],
-        "patient-confident": [lambda rows: PatientConfident(2, sorted((first, second, third))[1] - 0.05, (0, 1, 2))],
-        "vote": [lambda rows: Vote(2, (0, 1, 2)), lambda rows: Vote(2, (1, 2))],
-        "ensemble": [
-            lambda rows: Ensemble((first, second, third), (0, 1, 2)),
-            lambda rows: Ensemble((first, 0.9), (0, 2), ((1.0,), (0.2, 1.5)), ((0.0,) * 5, (0.0, 1, 0, 0, 0))),
-        ],
-        "cascade": [
-            lambda rows: Cascade((first, second, third), (0, 1, 2), (LINK, LINK)),
-            lambda rows: Cascade((0.3, 0.1), (0, 2), (LINK,), "margin"),
-        ],
-        "reliability": [
-            lambda rows: Reliability(0.6, (0, 1), (((0.2, first, 1.0), (0.1, 0.6, 1.0)), ((0.3, second), (0.2, 0.6)))),
-        ],
-        "gates": [
-            lambda rows: Gates(
-                ((20.0, 0, 0, 0), (20.0, 0, 1, 0), (20.0, 1, 0, 1)),
-                (-20.0 * first, -20.0 * second, -20.0 * third),
-                (0, 1, 2),
-            )
-        ],
-        "scheduler": [
-            lambda rows: Scheduler(
-                (first, None, third),
-                ((0.0,) * 5 + (1.0, 0.0), (0.1,) * 8, (0.0,) * 5 + (0.9, 0.0, 0.1, 0.1)),
-                (0.0, 0.0, -0.02),
-                (0, 1, 2),
-            ),
-        ],
-        "forced": [lambda rows: Forced(tuple((rows % 4).tolist()), 3)],
-    }
 
 
 def near_threshold(policy, table) -> torch.Tensor:

@@ -91,7 +91,7 @@ def _p95(values: Iterable[float]) -> float:
 
 
 def _images(model: EarlyExitModel, n: int) -> torch.Tensor:
-    return torch.randn(n, *model.data_config["input_size"], device=_device(model))
+    return torch.randn(n, *model.data_config["input_size"]).to(next(model.parameters()))
 
 
 def _device(model: EarlyExitModel) -> torch.device:

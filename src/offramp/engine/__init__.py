@@ -2,7 +2,7 @@
 
 from offramp.engine.anytime import anytime
 from offramp.engine.deadline import run_until
-from offramp.engine.loop import Stages, run_policy
+from offramp.engine.loop import Answered, Cohort, Stages, advance, enter, run_policy
 from offramp.engine.measure import Measurement, macs_speedup, measure
 from offramp.engine.memory import peak_memory
 from offramp.engine.run import run
@@ -11,6 +11,8 @@ from offramp.engine.tabulate import tabulate, tabulate_file, tabulate_in
 from offramp.engine.torch import TorchRuntime, TorchStages
 
 __all__ = [
+    "Answered",
+    "Cohort",
     "FileRuntime",
     "Measurement",
     "Runtime",
@@ -18,7 +20,9 @@ __all__ = [
     "Stages",
     "TorchRuntime",
     "TorchStages",
+    "advance",
     "anytime",
+    "enter",
     "macs_speedup",
     "measure",
     "open_runtime",

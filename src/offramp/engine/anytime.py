@@ -7,7 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from offramp.engine.loop import advance, enter
+from offramp.engine.run import prepared
+from offramp.engine.torch import TorchStages
 from offramp.model import EarlyExitModel, evaluating
+from offramp.policies.forced import Forced
 from offramp.types import Trace
 
 
@@ -25,14 +29,16 @@ def anytime(model: EarlyExitModel, x: Tensor) -> Iterator[Trace]:
         One ``Trace`` for each exit, the final exit last; every sample of the batch is at the same exit.
 
     Raises:
-        DataError: images of another shape than the model takes.
+        DataError: images of another shape than the model takes, or with values that are not finite.
     """
-    x = x.to(next(model.parameters()).device)
-    kind, last, previous, h = model.task.scores[0], len(model.exits), None, None
+    x = prepared(model, x)
+    last, stages = len(model.exits), TorchStages(model)
+    everything = Forced((last,) * len(x), last, model.task.scores[0])  # every head is asked, nobody leaves early
+    cohort = None
     for k in range(last + 1):
         with evaluating(model), torch.inference_mode():
-            h = model.step(k, model.stem(x) if h is None else h)
-            output = model.final(h) if k == last else model.head(k, h)
-            score = model.task.score(kind, output, previous)
-        yield Trace(output, torch.full((len(x),), k, device=x.device), score)
-        previous = output
+            cohort, answered = advance(
+                stages, everything, model.task, k, enter(stages, x, everything) if cohort is None else cohort
+            )
+        assert answered is not None
+        yield Trace(answered.output, torch.full((len(x),), k, device=x.device), answered.score)

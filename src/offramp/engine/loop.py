@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from offramp.policies import Policy, score_of
 from offramp.tasks import Task
-from offramp.types import Evidence, Trace
+from offramp.types import Evidence, State, Trace
 
 
 class Stages(Protocol):
-    """A model in pieces. It knows neither policy nor task; a state ``h`` is opaque to everybody else."""
+    """A model in pieces. It knows neither policy nor task; a state ``h`` is a tensor or a tuple of tensors."""
 
     num_exits: int
     """The number of early exits."""
@@ -30,15 +32,124 @@ class Stages(Protocol):
     def final(self, h: Any) -> Tensor:
         """The output of the final exit, ``(n, num_outputs)``."""
 
-    def take(self, h: Any, keep: Tensor) -> Any:
-        """The state of the samples at the indices ``keep`` only."""
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Samples that stand at the same segment; the first dimension of every tensor is the sample.
+
+    Args:
+        rows: who they are, for the caller to say: their places in a batch, ``(n,)``.
+        h: the state of the backbone.
+        state: what the policy remembers.
+        previous: the output of the exit that was asked before ``(n, num_outputs)``; None before the first.
+    """
+
+    rows: Tensor
+    h: Any
+    state: State
+    previous: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, keep: Tensor) -> Cohort:
+        """Some of them, by index, in the order of ``keep`` ``(m,)``."""
+        h = tuple(part[keep] for part in self.h) if isinstance(self.h, tuple) else self.h.index_select(0, keep)
+        previous = None if self.previous is None else self.previous[keep]
+        return Cohort(self.rows[keep], h, tuple(s[keep] for s in self.state), previous)
+
+    @staticmethod
+    def cat(cohorts: Sequence[Cohort]) -> Cohort:
+        """Several that stand at the same segment and were asked at the same exits, one after the other."""
+        hs, previous = [c.h for c in cohorts], [c.previous for c in cohorts if c.previous is not None]
+        return Cohort(
+            torch.cat([c.rows for c in cohorts]),
+            tuple(map(torch.cat, zip(*hs, strict=True))) if isinstance(hs[0], tuple) else torch.cat(hs),
+            tuple(map(torch.cat, zip(*(c.state for c in cohorts), strict=True))),
+            torch.cat(previous) if previous else None,
+        )
+
+
+class Answered(NamedTuple):
+    """What one exit answers for a whole cohort, those included who go on.
+
+    Args:
+        rows: the rows of the cohort, ``(n,)``.
+        output: the answers, float32 ``(n, num_outputs)``.
+        score: how sure the exit is, ``(n,)``.
+    """
+
+    rows: Tensor
+    output: Tensor
+    score: Tensor
+
+
+def enter(stages: Stages, x: Tensor, policy: Policy) -> Cohort:
+    """The cohort of a batch of images ``(B, C, H, W)``, before the first segment."""
+    state = tuple(s.to(x.device) for s in policy.init(len(x)))
+    return Cohort(torch.arange(len(x), device=x.device), stages.stem(x), state)
+
+
+def advance(stages: Stages, policy: Policy, task: Task, k: int, cohort: Cohort) -> tuple[Cohort, Answered | None]:
+    """One segment on, and the exit at its end if the policy asks it.
+
+    Outputs are decided on in float32, whatever the model computes in.
+
+    Args:
+        stages: what computes.
+        policy: who leaves where.
+        task: what an output means.
+        k: the index of the segment and of its exit; the final exit has the highest.
+        cohort: who stands before the segment.
+
+    Returns:
+        who stays, before segment ``k + 1``, nobody after the final exit; and what the exit answers, None where the
+        policy does not ask it.
+    """
+    reached = replace(cohort, h=stages.step(k, cohort.h))
+    final = k == stages.num_exits
+    if not final and k not in policy.heads:
+        return reached, None
+    output = (stages.final(reached.h) if final else stages.head(k, reached.h)).float()
+    score = score_of(policy, task, k, output, cohort.previous)
+    if final:
+        return reached.take(cohort.rows[:0]), Answered(cohort.rows, output, score)
+    decision = policy.step(cohort.state, Evidence(k, output, score, task, cohort.previous))
+    answered = Answered(cohort.rows, output if decision.output is None else decision.output, score)
+    keep = (~decision.leave).nonzero()[:, 0]
+    stays = Cohort(cohort.rows, reached.h, decision.state, output)
+    return stays if len(keep) == len(cohort) else stays.take(keep), answered
+
+
+class Answers:
+    """The answers of a batch as they come in: the last one that is written for a row counts.
+
+    So nobody has to say who left, and one wait for the device is enough per exit.
+
+    Args:
+        samples: how many rows there are.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self._trace: Trace | None = None
+
+    def write(self, k: int | Tensor, answered: Answered) -> None:
+        """Answers of exit ``k``, or of an exit for each row, ``(n,)``."""
+        rows, output, score = answered
+        if self._trace is None:
+            exits = torch.zeros(self.samples, dtype=torch.long, device=output.device)
+            self._trace = Trace(output.new_empty(self.samples, output.shape[1]), exits, score.new_zeros(self.samples))
+        self._trace.output[rows], self._trace.exit[rows], self._trace.score[rows] = output, k, score
+
+    def trace(self) -> Trace:
+        """All of them; every row was written at least once."""
+        assert self._trace is not None
+        return self._trace
 
 
 def run_policy(stages: Stages, x: Tensor, policy: Policy, task: Task) -> Trace:
-    """Run a batch; every sample leaves where the policy lets it go.
-
-    Only the heads that the policy needs run. At each of them the outputs of all samples still inside are written to
-    their rows, and later exits overwrite them: the last write is the answer.
+    """Run a batch; every sample leaves where the policy lets it go, and only the heads that it needs run.
 
     Args:
         stages: what computes.
@@ -46,32 +157,11 @@ def run_policy(stages: Stages, x: Tensor, policy: Policy, task: Task) -> Trace:
         policy: who leaves where.
         task: what an output means.
     """
-    rows = torch.arange(len(x), device=x.device)
-    exits, scores = torch.zeros_like(rows), torch.zeros(len(x), device=x.device)
-    state = tuple(s.to(x.device) for s in policy.init(len(x)))
-    outputs = previous = None
-    h = stages.stem(x)
+    cohort, answers = enter(stages, x, policy), Answers(len(x))
     for k in range(stages.num_exits + 1):
-        final = k == stages.num_exits
-        h = stages.step(k, h)
-        if not final and k not in policy.heads:
-            continue
-        output = stages.final(h) if final else stages.head(k, h)
-        score = score_of(policy, task, k, output, previous)
-        if outputs is None:
-            outputs = output.new_empty(len(x), output.shape[1])
-        exits[rows], scores[rows] = k, score
-        if final:
-            outputs[rows] = output
+        cohort, answered = advance(stages, policy, task, k, cohort)
+        if answered is not None:
+            answers.write(k, answered)
+        if len(cohort) == 0:
             break
-        decision = policy.step(state, Evidence(k, output, score, task, previous))
-        outputs[rows], state = output if decision.output is None else decision.output, decision.state
-        keep = (~decision.leave).nonzero()[:, 0]
-        if len(keep) == 0:
-            break
-        previous = output
-        if len(keep) < len(rows):
-            rows, previous, h = rows[keep], output[keep], stages.take(h, keep)
-            state = tuple(s[keep] for s in state)
-    assert outputs is not None
-    return Trace(outputs, exits, scores)
+    return answers.trace()

@@ -15,7 +15,7 @@ from offramp.types import Trace
 def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime = "torch") -> Trace:
     """Images through the model; samples that leave early are taken out of the batch and cost nothing more.
 
-    The model computes in evaluation mode, whatever mode it is in.
+    The model computes in evaluation mode, whatever mode it is in, and in the type of its weights.
 
     Args:
         model: the model.
@@ -25,18 +25,21 @@ def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime
             batches, open it once with ``open_runtime(name).dynamic(model, policy)``.
 
     Returns:
-        output ``(B, num_outputs)``, exit ``(B,)`` and score ``(B,)``.
+        output float32 ``(B, num_outputs)``, exit ``(B,)`` and score ``(B,)``.
 
     Raises:
         DataError: images of another shape than the model takes, or with values that are not finite.
         UsageError: a policy for more exits than the model has.
     """
+    check_policy(model, policy)
+    x = prepared(model, x)
+    return nothing(model, x) if len(x) == 0 else open_runtime(runtime).dynamic(model, policy)(x)
+
+
+def check_policy(model: EarlyExitModel, policy: Policy) -> None:
+    """Raise ``UsageError`` for a policy that needs more exits than the model has."""
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
-    x = prepared(model, x)
-    if len(x) == 0:  # some of timm's models cannot reshape a batch of none
-        return Trace(x.new_empty(0, model.num_outputs), torch.empty(0, dtype=torch.long), x.new_empty(0))
-    return open_runtime(runtime).dynamic(model, policy)(x)
 
 
 def prepared(model: EarlyExitModel, x: Tensor) -> Tensor:
@@ -46,3 +49,9 @@ def prepared(model: EarlyExitModel, x: Tensor) -> Tensor:
     if not torch.isfinite(x).all():
         raise DataError("the images hold values that are not finite (NaN or infinity)")
     return x
+
+
+def nothing(model: EarlyExitModel, x: Tensor) -> Trace:
+    """What comes of no images; some of timm's models cannot reshape a batch of none."""
+    exits = torch.empty(0, dtype=torch.long, device=x.device)
+    return Trace(torch.empty(0, model.num_outputs, device=x.device), exits, torch.empty(0, device=x.device))

@@ -37,13 +37,14 @@ def tabulate(
         UsageError: a loader without a batch.
         DataError: outputs that are not finite.
     """
-    device = next(model.parameters()).device
+    like = next(model.parameters())
 
     def outputs(x: Tensor) -> Iterable[Tensor]:
         with evaluating(model), torch.inference_mode():
-            return [o.float().cpu() for o in model(x.to(device))]
+            return [o.float().cpu() for o in model(x.to(like))]
 
-    about = {"runtime": "torch", "precision": "fp32", "device": str(device), "versions": versions()}
+    precision = "bf16" if like.dtype == torch.bfloat16 else "fp32"
+    about = {"runtime": "torch", "precision": precision, "device": str(like.device), "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
     return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})})
 

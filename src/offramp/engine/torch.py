@@ -26,10 +26,11 @@ class TorchStages:
     def __init__(self, model: EarlyExitModel) -> None:
         self.model = model
         self.num_exits = len(model.exits)
+        self._like = next(model.parameters())
 
     def stem(self, x: Tensor) -> Any:
-        """Images ``(B, C, H, W)`` to the state before the first block."""
-        return self.model.stem(x)
+        """Images ``(B, C, H, W)``, of any type and on any device, to the state before the first block."""
+        return self.model.stem(x.to(self._like))
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""
@@ -42,10 +43,6 @@ class TorchStages:
     def final(self, h: Any) -> Tensor:
         """The output of the final exit."""
         return self.model.final(h)
-
-    def take(self, h: Any, keep: Tensor) -> Any:
-        """The state of some samples: a tensor, or a tuple of tensors, whose first dimension is the sample."""
-        return tuple(part[keep] for part in h) if isinstance(h, tuple) else h.index_select(0, keep)
 
 
 class TorchRuntime:
@@ -62,7 +59,6 @@ class TorchRuntime:
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
         check_precision(self, precision)
         self.precision = precision
-        self._dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         if threads:
             torch.set_num_threads(threads)
         self.threads = torch.get_num_threads()
@@ -70,32 +66,34 @@ class TorchRuntime:
     def static(self, network: nn.Module, example: Tensor) -> Network:
         """The network in evaluation mode."""
         network = self._ready(network)
-        device = next(network.parameters()).device
+        like = next(network.parameters())
 
         def call(x: Tensor) -> Tensor:
             with evaluating(network), torch.inference_mode():
-                return network(x.to(device, self._dtype)).float()
+                return network(x.to(like)).float()
 
         return call
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> Session:
         """The compaction loop over the model's modules."""
-        ready: EarlyExitModel = self._ready(model)
-        stages, usual = self._stages(ready), policy
-        device = next(ready.parameters()).device
+        stages, usual = self.stages(model), policy
+        device = next(model.parameters()).device
 
         def call(x: Tensor, policy: Policy | None = None) -> Trace:
-            with evaluating(ready), torch.inference_mode():
-                trace = run_policy(stages, x.to(device, self._dtype), policy or usual, ready.task)
-            return Trace(trace.output.float(), trace.exit, trace.score)
+            with evaluating(model), torch.inference_mode():
+                return run_policy(stages, x.to(device), policy or usual, model.task)
 
         return call
 
-    def _stages(self, model: EarlyExitModel) -> Stages:
+    def stages(self, model: EarlyExitModel) -> Stages:
+        """The model in pieces, in this runtime's precision, for a loop of one's own: ``run_until``, ``advance``."""
+        return self._pieces(self._ready(model))
+
+    def _pieces(self, model: EarlyExitModel) -> Stages:
         return TorchStages(model)
 
     def _ready(self, network: Any) -> Any:
-        return network if self.precision == "fp32" else copy.deepcopy(network).bfloat16()
+        return network if self.precision == "fp32" else copy.deepcopy(network).bfloat16().eval()
 
 
 class CompiledStages(TorchStages):
@@ -115,7 +113,7 @@ class CompiledStages(TorchStages):
 
     def stem(self, x: Tensor) -> Any:
         """The images: the stem is compiled with the first segment."""
-        return x
+        return x.to(self._like)
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""
@@ -139,5 +137,5 @@ class CompiledRuntime(TorchRuntime):
         """The network, compiled."""
         return super().static(torch.compile(network, dynamic=True), example)  # type: ignore[arg-type]
 
-    def _stages(self, model: EarlyExitModel) -> Stages:
+    def _pieces(self, model: EarlyExitModel) -> Stages:
         return CompiledStages(model)
