@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from helpers import batches, images, tiny_model
@@ -9,6 +10,7 @@ from helpers import batches, images, tiny_model
 import offramp
 from offramp import ArtifactError, DataError, Exit, UsageError
 from offramp.artifact import load_artifact, save_table
+from offramp.artifact.saved import signed
 from offramp.heads.linear import Linear
 from offramp.policies.threshold import Threshold
 
@@ -74,32 +76,29 @@ def damage(path, what):
         (path / "config.json").write_text('{"model_type": "vit"}')
     elif what == "broken json":
         (path / "config.json").write_text('{"format": 1')
-    elif what == "other model":
-        config["backbone"]["args"]["embed_dim"] = 64
-        (path / "config.json").write_text(json.dumps(config))
-    elif what == "unknown model":
-        config["backbone"]["name"] = "hf-hub:somebody/something"
-        (path / "config.json").write_text(json.dumps(config))
-    elif what == "checkpoint":
-        config["backbone"]["args"]["checkpoint_path"] = "evil.pth"
-        (path / "config.json").write_text(json.dumps(config))
+    elif what == "deep json":
+        (path / "config.json").write_text("[" * 100_000 + "]" * 100_000)
+    elif what == "changed":
+        (path / "config.json").write_text(json.dumps({**config, "classes": list("abcde")}))
     elif what == "policy":
-        (path / "policy.json").write_text('{"policy": "threshold", "thresholds": [2.0]}')
+        (path / "policy.json").write_text('{"policy": "threshold", "thresholds": [0.5, 0.5, 0.5]}')
+    elif what == "one more file":
+        (path / "costs.json").rename(path / "policy.json")
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("truncated", "damaged or incomplete"),
+        ("truncated", r"model\.safetensors is damaged"),
         ("missing", "missing"),
-        ("pickle", "damaged or incomplete"),
+        ("pickle", r"model\.safetensors is damaged"),
         ("newer", "format 99"),
         ("foreign", "damaged or not Offramp's"),
         ("broken json", "damaged or not Offramp's"),
-        ("other model", "do not fit"),
-        ("unknown model", "has no model"),
-        ("checkpoint", "not taken from a file"),
-        ("policy", "no policy"),
+        ("deep json", "damaged or not Offramp's"),
+        ("changed", "was changed after it was saved"),
+        ("policy", r"policy\.json is damaged or was changed"),
+        ("one more file", "missing"),
     ],
 )
 def test_damaged_artifacts_say_so_in_one_sentence(saved, what, message):
@@ -110,6 +109,110 @@ def test_damaged_artifacts_say_so_in_one_sentence(saved, what, message):
         offramp.load(path)
     assert "\n" not in str(caught.value)
     assert {f.name: f.read_bytes() for f in path.iterdir()} == before
+
+
+def test_every_bit_of_every_file_counts(saved):
+    path = saved[-1]
+    rng = np.random.default_rng(0)
+    for file in sorted(path.iterdir()):
+        if file.name == "card.md":
+            continue
+        content = file.read_bytes()
+        for place in rng.integers(0, len(content), 12):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << int(rng.integers(8))
+            file.write_bytes(flipped)
+            try:
+                offramp.load(path)
+            except ArtifactError:
+                continue
+            finally:
+                file.write_bytes(content)
+            assert json.loads(flipped) == json.loads(content), f"byte {place} of {file.name} may be another"
+
+
+def resign(path, change):
+    """Somebody changes the configuration and knows how to make its checksum."""
+    config = json.loads((path / "config.json").read_text())
+    change(config)
+    files = config.pop("sha256")["files"]
+    (path / "config.json").write_text(json.dumps(signed(config, files)))
+
+
+def backbone(**arguments):
+    return lambda config: config["backbone"]["args"].update(arguments)
+
+
+def head(**options):
+    return lambda config: config["exits"][1]["options"].update(options)
+
+
+def huge_images(config):
+    config["backbone"] = {"name": "resnet18", "args": {"num_classes": 5}}
+    config["data_config"]["input_size"] = [3, 60_000, 60_000]
+
+
+DEMANDS = {
+    "width": (backbone(embed_dim=65_536, num_heads=2), "do not fit"),
+    "classes": (backbone(num_classes=90_000), "do not fit|class names|outputs"),
+    "blocks": (backbone(depth=100_000), "more parameters than there are weights"),
+    "more blocks": (backbone(depth=10**12), "beyond what any model has"),
+    "a larger image": (backbone(img_size=100_000), "images"),
+    "images": (huge_images, "values, more than"),
+    "a head's width": (head(hidden=[100_000.0, 1.0]), "do not fit"),
+    "a head's depth": (head(hidden=[1.0] * 1000), "more parameters than there are weights"),
+    "a ratio": (backbone(mlp_ratio=1e300), "beyond what any model has"),
+    "text for a number": (backbone(depth="4"), "does not describe"),
+    "nothing for a number": (backbone(depth=None), "does not describe"),
+    "weights from elsewhere": (backbone(checkpoint_path="evil.pth"), "not taken from a file"),
+    "a name of the hub": (lambda c: c["backbone"].update(name="hf-hub:somebody/something"), "has no model"),
+    "an exit too deep": (lambda c: c["exits"][0].update(after=99), "this backbone has 4 blocks"),
+    "an exit that is none": (lambda c: c["exits"].append(3), "valid dictionary"),
+    "another interpolation": (lambda c: c["data_config"].update(interpolation="nonsense"), "does not describe"),
+    "another size": (lambda c: c["data_config"].update(input_size=[1, 32, 32]), "images of"),
+    "a class too few": (lambda c: c.update(classes=["a"]), "1 class names"),
+    "a score": (lambda c: c.update(task="counting"), "does not fit this model|another model"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), DEMANDS.values(), ids=DEMANDS.keys())
+def test_a_configuration_cannot_ask_for_more_than_its_weights(saved, change, message):
+    path = saved[-1]
+    resign(path, change)
+    asked = peak_memory()
+    with pytest.raises(ArtifactError, match=message) as caught:
+        offramp.load(path)
+    assert "\n" not in str(caught.value)
+    assert peak_memory() - asked < 500, "megabytes"
+
+
+def peak_memory() -> float:
+    """Of this process so far, in megabytes."""
+    resource = pytest.importorskip("resource")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_policies_and_costs_of_another_model(saved, tmp_path):
+    _, policy, table, costs, _ = saved
+    other = tiny_model(after=(1, 2))
+    for wrong, message in (
+        ({"policy": policy}, "does not fit|for 3 early exits|needs exits"),
+        ({"table": table}, "table of another model"),
+        ({"costs": costs}, "costs of another model"),
+    ):
+        offramp.save(other, tmp_path / "other", **wrong)
+        with pytest.raises(ArtifactError, match=message):
+            offramp.load(tmp_path / "other")
+
+
+def test_an_artifact_of_format_1_is_still_read(saved):
+    model, policy, *_, path = saved
+    config = json.loads((path / "config.json").read_text())
+    del config["sha256"]
+    (path / "config.json").write_text(json.dumps({**config, "format": 1}))
+    again, found = offramp.load(path)
+    assert found == policy
+    assert torch.equal(again(images(2))[0], model(images(2))[0])
 
 
 def test_no_artifact(tmp_path):
@@ -124,24 +227,55 @@ def test_a_full_disk_leaves_the_old_artifact(saved, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("offramp.artifact.save_file", full)
+    monkeypatch.setattr("offramp.artifact.saved.save_file", full)
     with pytest.raises(DataError, match=r"nothing was changed.*No space left"):
         offramp.save(model, path)
     assert {f.name: f.read_bytes() for f in path.iterdir()} == before
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_saving_again_replaces_the_whole_folder(saved):
+def test_saving_again_replaces_what_is_ours_and_nothing_else(saved):
     model, *_, path = saved
+    others = {path / ".git" / "HEAD": "ref: x", path / "README.md": "mine", path / "notes" / "a.txt": "important"}
+    for file, text in others.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
     offramp.save(model, path)
     assert offramp.load(path)[1] is None
+    assert not (path / "validation.safetensors").exists(), "the table of the one before is no longer true"
+    assert {file: file.read_text() for file in others} == others
+    assert sorted(f.name for f in path.iterdir() if not f.name.startswith(".git")) == [
+        "README.md",
+        "card.md",
+        "config.json",
+        "model.safetensors",
+        "notes",
+    ]
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("important")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.txt": "important"},
+        {"config.json": '{"model_type": "vit"}', "model.safetensors": "weights", ".git/HEAD": "x"},
+        {"config.json": '{"format": "pt", "architectures": []}'},
+        {"config.json": '{"format": 1'},
+    ],
+)
+def test_a_folder_with_something_else_is_left_alone(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match="is no artifact"):
         offramp.save(tiny_model(), tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "important"
+    found = {str(f.relative_to(tmp_path)): f.read_text() for f in tmp_path.rglob("*") if f.is_file()}
+    assert found == files
+
+
+def test_a_file_is_no_place_for_a_folder(tmp_path):
+    (tmp_path / "m").write_text("a file")
+    with pytest.raises(UsageError, match="is no artifact"):
+        offramp.save(tiny_model(), tmp_path / "m")
 
 
 def test_a_head_without_a_name_cannot_be_saved(tmp_path):

@@ -9,7 +9,7 @@ import offramp
 
 SRC = Path(offramp.__file__).parent
 ORDER = [
-    {"errors", "versions", "_device", "_files", "_progress", "models"},
+    {"errors", "versions", "_device", "_files", "_folders", "_progress", "models"},
     {"types", "registry"},
     {"tasks", "recipe"},
     {"backbones", "heads", "policies", "data"},

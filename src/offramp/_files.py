@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from offramp.errors import DataError
+from offramp.errors import ArtifactError, DataError
+
+_LARGEST_JSON = 2**26
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write into; it takes the place of ``path`` only when everything in it was written.
+    """A new folder to write into; it is called ``path``, which is not there yet, when everything in it was written.
 
     Raises:
-        DataError: it could not be written (full disk, no permission); ``path`` is then as it was.
+        DataError: it could not be written (full disk, no permission).
     """
     path = path.absolute()
     new = None
@@ -28,10 +30,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
         new.chmod(0o755)
         yield new
-        for file in new.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        _swap(new, path)
+        sync(new)
+        new.rename(path)
     except Exception as error:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)
@@ -56,6 +56,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield new
+        with new.open("rb") as handle:
+            os.fsync(handle.fileno())
         new.replace(path)
     except OSError as error:
         raise DataError(f"{path} could not be written, nothing was changed: {error}") from error
@@ -63,16 +65,44 @@ def atomic_file(path: Path) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
-def _swap(new: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def write_json(path: Path, values: Any) -> None:
-    """Plain values as an indented JSON file, in one step."""
+    """Plain values as an indented JSON file, in one step. Raises ``DataError``: not written, or numbers not finite."""
+    try:
+        text = json.dumps(values, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise DataError(f"{path} was not written, a number in it is not finite: {error}") from error
     with atomic_file(path) as new:
-        new.write_text(json.dumps(values, indent=1) + "\n")
+        new.write_text(text + "\n")
+
+
+def sync(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk."""
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def read_json(path: Path, content: bytes | None = None) -> dict[str, Any]:
+    """The object in a JSON file, or in bytes that were read from it.
+
+    Raises:
+        ArtifactError: a file that is missing, larger than 64 MB, no JSON, no object, or nested too deeply; numbers that
+            are not finite.
+    """
+    try:
+        if content is None:
+            if (size := path.stat().st_size) > _LARGEST_JSON:
+                raise ArtifactError(f"{path} is no JSON of Offramp's: it has {size / 1e6:.0f} MB")
+            content = path.read_bytes()
+        values = json.loads(content, parse_constant=_refuse_constant)
+    except OSError as error:
+        raise ArtifactError(f"{path} could not be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no JSON that can be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path} holds no JSON object")
+    return values
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds the number {name}, which is no JSON")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
@@ -208,17 +211,18 @@ class CostTable:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> CostTable:
-        """Back from plain values; raises ``KeyError`` or ``TypeError`` where they are not those of a cost table."""
-
-        def parts(v: Mapping[str, Any]) -> Parts:
-            return Parts(float(v["stem"]), tuple(v["steps"]), tuple(v["heads"]), float(v["final"]))
-
-        seconds, p95 = values["seconds"], values.get("p95")
-        return CostTable(
-            tuple(values["after"]),
-            parts(values["macs"]),
-            None if seconds is None else parts(seconds),
-            int(values["batch_size"]),
-            dict(values["conditions"]),
-            None if p95 is None else parts(p95),
-        )
+        """Back from plain values. Raises ``ValueError`` where they are not those of a cost table."""
+        found = TypeAdapter(CostTable).validate_json(json.dumps(dict(values)), strict=True)
+        depth = len(found.macs.steps)
+        if list(found.after) != sorted(found.after) or not all(1 <= after < depth for after in found.after):
+            raise ValueError(f"its exits {list(found.after)} are no places after {depth} blocks")
+        if found.batch_size < 1:
+            raise ValueError(f"its batch size is {found.batch_size}")
+        for parts in (found.macs, found.seconds, found.p95):
+            if parts is None:
+                continue
+            if (len(parts.steps), len(parts.heads)) != (depth, len(found.after)):
+                raise ValueError(f"it has not one number for each of {depth} blocks and {len(found.after)} heads")
+            if not all(0 <= value < math.inf for value in (parts.stem, *parts.steps, *parts.heads, parts.final)):
+                raise ValueError("a cost is a number of at least 0")
+        return found

@@ -31,7 +31,7 @@ def setting(request):
 def _no_compiler(monkeypatch):
     monkeypatch.setattr(
         torch, "compile", partial(torch.compile, backend="eager")
-    )  # one model goes through the real one
+    )
 
 
 def same(a, b):

@@ -146,15 +146,13 @@ def _best(
 ) -> tuple[Any, Answered]:
     """The exit that answers, one number or one a row, and the best answer from all that were asked."""
 
-    def of(part: Tensor) -> Tensor:  # exits asked later have fewer rows; these were at all of them
+    def of(part: Tensor, where: Tensor) -> Tensor:  # exits asked later have fewer rows; these were at all of them
         whole = part.new_zeros(samples, *part.shape[1:])
         whole[where] = part
         return whole[rows]
 
-    outputs, scores = [], []
-    for _, (where, output, score) in asked:
-        outputs.append(of(output))
-        scores.append(of(score))
+    outputs = [of(answered.output, answered.rows) for _, answered in asked]
+    scores = [of(answered.score, answered.rows) for _, answered in asked]
     stacked = torch.stack(outputs)
     if anytime == "cache":
         sure = torch.stack(scores)

@@ -53,8 +53,9 @@ class OnnxRuntime:
         Raises:
             ArtifactError: a file that is none, or was changed.
         """
-        file = read_file(path)
-        session = self._open(str(path), patterns=False)
+        content, file = read_file(path)
+        session = self._open(content, patterns=False)
+        del content
         names = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
 
         def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,7 +74,7 @@ class OnnxRuntime:
         (given,) = session.get_inputs()
         return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0]), tuple(given.shape[1:])
 
-    def _open(self, path: str, patterns: bool = True) -> Any:
+    def _open(self, model: str | bytes, patterns: bool = True) -> Any:
         options = self._library.SessionOptions()
         options.enable_mem_pattern = patterns  # one is kept for each shape, and who stays differs from batch to batch
         options.intra_op_num_threads = self.threads
@@ -81,6 +82,6 @@ class OnnxRuntime:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # it warns of inputs that have defaults, which is what they are for
         try:
-            return self._library.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return self._library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class
             raise ArtifactError(f"ONNX Runtime does not take the file: {' '.join(str(error).split())}") from error

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import Message
 
-from offramp._files import atomic_file
+from offramp._files import atomic_file, read_json
 from offramp.cost import profile
 from offramp.errors import ArtifactError, UsageError
 from offramp.export.parts import only_numbers_differ, policy_inputs
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, policy_from_json, policy_to_json
+from offramp.policies import Policy, check_fits, policy_from_json, policy_to_json
+from offramp.tasks import get_task
 from offramp.versions import versions
 
-ENTRY = "offramp"
+ENTRY, DIGEST = "offramp", "offramp.sha256"
+_BLANK = "0" * 64
+"""What stands in the place of the digest while it is taken."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,18 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> 
     }
 
 
-def sign(proto: onnx.ModelProto, about: Mapping[str, Any]) -> None:
-    """Put what a file says about itself into it, with a digest of its graph."""
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = ENTRY, json.dumps({**about, "digest": _digest(proto)})
+def signed(proto: onnx.ModelProto, about: Mapping[str, Any]) -> bytes:
+    """The bytes of a file that says what it is, with a digest of all of them but the digest itself.
+
+    It tells a file that was damaged or changed by accident; it is no signature.
+    """
+    for key, value in ((ENTRY, json.dumps(about)), (DIGEST, _BLANK)):
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    blank = proto.SerializeToString()
+    place = blank.rindex(_BLANK.encode())
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    return blank[:place] + digest + blank[place + len(digest) :]
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -64,18 +76,23 @@ def read_bytes(path: str | Path) -> bytes:
         raise ArtifactError(f"{path} could not be read: {error.strerror}") from error
 
 
-def read_file(path: str | Path) -> ExportedFile:
-    """Check a self-exiting file and read what it says of itself; the graph is not kept. Raises as ``read_graph``."""
-    return read_graph(path)[1]
+def read_file(path: str | Path) -> tuple[bytes, ExportedFile]:
+    """The bytes of a self-exiting file, checked, and what it says of itself. Raises as ``read_graph``."""
+    content = read_bytes(path)
+    return content, _checked(content, path)[1]
 
 
 def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ExportedFile]:
     """Read a self-exiting file with its graph.
 
     Raises:
-        ArtifactError: no file, no ONNX, none of Offramp's, or one that was changed after it was exported.
+        ArtifactError: no file, no ONNX, none of Offramp's, one that was changed after it was exported, or one whose
+            weights lie in other files.
     """
-    content = read_bytes(path)
+    return _checked(read_bytes(path), path)
+
+
+def _checked(content: bytes, path: str | Path) -> tuple[onnx.ModelProto, ExportedFile]:
     try:
         proto = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's own, whose class is no part of its interface
@@ -83,14 +100,31 @@ def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ExportedFile]:
     entries = {p.key: p.value for p in proto.metadata_props}
     if ENTRY not in entries:
         raise ArtifactError(f"{path} was not exported by Offramp: its metadata has no entry {ENTRY!r}")
-    try:
-        about = json.loads(entries[ENTRY])
-        digest, policy = about.pop("digest"), policy_from_json(about["policy"])
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"the metadata of {path} is damaged: {error}") from error
-    if digest != _digest(proto):
+    digest = entries.get(DIGEST, "").encode()
+    before, found, after = content.rpartition(digest) if len(digest) == len(_BLANK) else (b"", b"", b"")
+    if not found or hashlib.sha256(before + _BLANK.encode() + after).hexdigest().encode() != digest:
         raise ArtifactError(f"{path} was changed after it was exported: export it again")
+    if _refers_elsewhere(proto):
+        raise ArtifactError(f"{path} keeps weights in other files, which no checksum covers: it is not opened")
+    try:
+        about = read_json(Path(path), entries[ENTRY].encode())
+        policy = policy_from_json(about["policy"])
+        check_fits(policy, len(about["exits"]) - 1, about["num_outputs"], get_task(about["task"]))
+    except (ArtifactError, UsageError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"the metadata of {path} is damaged: {error}") from error
     return proto, ExportedFile(about, policy)
+
+
+def _refers_elsewhere(message: Message) -> bool:
+    """Whether any tensor in a model, however deep, lies in another file."""
+    if isinstance(message, onnx.TensorProto):
+        return bool(message.external_data) or message.data_location == onnx.TensorProto.EXTERNAL
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            parts = value if field.is_repeated else (value,)
+            if any(_refers_elsewhere(part) for part in parts):
+                return True
+    return False
 
 
 def store_policy(path: str | Path, policy: Policy) -> None:
@@ -113,10 +147,6 @@ def store_policy(path: str | Path, policy: Policy) -> None:
         if tensor.name in numbers:
             tensor.CopyFrom(onnx.numpy_helper.from_array(numbers[tensor.name].numpy(), tensor.name))
     del changed.metadata_props[:]
-    sign(changed, {**file.about, "policy": policy_to_json(policy)})
+    content = signed(changed, {**file.about, "policy": policy_to_json(policy)})
     with atomic_file(Path(path)) as new:
-        new.write_bytes(changed.SerializeToString())
-
-
-def _digest(proto: onnx.ModelProto) -> str:
-    return hashlib.sha256(proto.graph.SerializeToString(deterministic=True)).hexdigest()
+        new.write_bytes(content)

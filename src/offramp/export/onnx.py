@@ -17,7 +17,7 @@ from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
 from offramp.export.join import Inside, Join, Pieces, Shapes
-from offramp.export.metadata import describe, sign
+from offramp.export.metadata import describe, signed
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
 from offramp.export.preprocess import Preprocess
 from offramp.export.quantise import quantised
@@ -204,12 +204,11 @@ def write(made: ir.Model, path: str | Path, about: Mapping[str, Any] | None = No
         DataError: the file cannot be written.
     """
     proto = ir.to_proto(made)
-    if about is not None:
-        sign(proto, about)
     if proto.ByteSize() > _LARGEST:
         raise UsageError(f"the model takes {proto.ByteSize() / 1e9:.1f} GB, and one ONNX file holds at most 2")
+    content = proto.SerializeToString() if about is None else signed(proto, about)
     with atomic_file(Path(path)) as new:
-        new.write_bytes(proto.SerializeToString())
+        new.write_bytes(content)
 
 
 def _model(graph: ir.Graph) -> ir.Model:

@@ -21,9 +21,11 @@ def quantised(part: ir.Graph, examples: Sequence[Tensors]) -> ir.Graph:
 
     Attention's products, of two activations each, stay fp32: between quantised ones ONNX Runtime computes the softmax
     in int8 as well, and ViTs are far off. So does a convolution that is alone in its piece, a patch embedding: with it
-    OpenVINO is off as well. Weights are quantised for each channel, activations by the range that they have on the
-    examples (QDQ format, which OpenVINO reads as well). Statistics cannot be taken inside an ``If``; this is why pieces
-    are quantised, not the joined graph. What goes from piece to piece stays fp32.
+    OpenVINO is off as well. Weights are quantised for each channel, with seven of the eight bits: processors without
+    VNNI add products in 16 bits, which overflow otherwise, in either runtime, and a file should answer the same
+    everywhere. Activations are quantised by the range that they have on the examples (QDQ format, which OpenVINO reads
+    as well). Statistics cannot be taken inside an ``If``; this is why pieces are quantised, not the joined graph. What
+    goes from piece to piece stays fp32.
 
     Args:
         part: a segment of the backbone.
@@ -66,6 +68,7 @@ def quantised(part: ir.Graph, examples: Sequence[Tensors]) -> ir.Graph:
                 op_types_to_quantize=["MatMul", "Gemm", "Conv"],
                 nodes_to_exclude=[n.name for n in kept],
                 per_channel=True,
+                reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )

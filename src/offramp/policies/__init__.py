@@ -3,7 +3,24 @@
 A new policy is one file here and one line in ``offramp.registry.POLICIES``.
 """
 
-from offramp.policies._policy import Policy, load_policy, policy_from_json, policy_to_json, save_policy, score_of
+from offramp.policies._policy import (
+    Policy,
+    check_fits,
+    load_policy,
+    policy_from_json,
+    policy_to_json,
+    save_policy,
+    score_of,
+)
 from offramp.policies.replay import replay
 
-__all__ = ["Policy", "load_policy", "policy_from_json", "policy_to_json", "replay", "save_policy", "score_of"]
+__all__ = [
+    "Policy",
+    "check_fits",
+    "load_policy",
+    "policy_from_json",
+    "policy_to_json",
+    "replay",
+    "save_policy",
+    "score_of",
+]

@@ -1,0 +1,108 @@
+"""A folder whose files belong together: replaced as a whole, read as a whole, whatever else stands beside them.
+
+New files are written into a folder inside, which gets the name ``.offramp-next`` when all of them are complete. From
+that moment on a reader takes them from there. Then they replace the old ones one by one, and ``.offramp-next`` goes. A
+kill at any moment leaves all of the old or all of the new; what it leaves besides is tidied up by the next writer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from offramp._files import sync
+from offramp.errors import DataError
+
+_NEXT = ".offramp-next"
+_SCRAP = ".offramp-scrap-"
+_TRIES = 100
+
+
+def others(path: Path, own: Sequence[str]) -> list[str]:
+    """The names in a folder that are neither its ``own`` nor left behind by a writer that was killed."""
+    return [entry.name for entry in path.iterdir() if entry.name not in own and not entry.name.startswith(".offramp-")]
+
+
+@contextmanager
+def replacing(path: Path, own: Sequence[str]) -> Iterator[Path]:
+    """A new folder to write files into; they replace those of ``path`` together, and nothing else in it is touched.
+
+    Args:
+        path: the folder; made where it is not there.
+        own: the names that are replaced, or removed where there is no new one. The first identifies a version: no two
+            versions have the same bytes in it.
+
+    Raises:
+        DataError: something could not be written (full disk, no permission); a reader sees the old files, whole.
+    """
+    path, new = path.absolute(), None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _finish(path, own)
+        new = Path(tempfile.mkdtemp(prefix=_SCRAP, dir=path))
+        new.chmod(0o755)
+        yield new
+        sync(new)
+        new.rename(path / _NEXT)
+    except BaseException as error:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):
+            path.rmdir()  # one that was made for this, and is empty
+        # safetensors reports a full disk as an error of its own, with the system's words in it
+        if isinstance(error, OSError) or (isinstance(error, Exception) and "os error" in str(error).lower()):
+            raise DataError(f"{path} could not be written, nothing was changed: {error}") from error
+        raise
+    try:
+        _finish(path, own)
+    except OSError as error:
+        raise DataError(f"{path} was written, but what was there could not be tidied up: {error}") from error
+
+
+def _finish(path: Path, own: Sequence[str]) -> None:
+    """Put files that are complete into their places, and take away what writers left."""
+    new = path / _NEXT
+    if new.is_dir():
+        for name in own:  # the identifying one first, so that a reader notices
+            if (new / name).exists():
+                scrap = path / f"{_SCRAP}{uuid.uuid4().hex}"
+                try:
+                    os.link(new / name, scrap)
+                except OSError:  # not every file system has links
+                    shutil.copy2(new / name, scrap)
+                scrap.replace(path / name)
+            else:
+                (path / name).unlink(missing_ok=True)
+        new.rename(path / f"{_SCRAP}{uuid.uuid4().hex}")
+    for scrap in path.glob(f"{_SCRAP}*"):
+        if scrap.is_dir():
+            shutil.rmtree(scrap, ignore_errors=True)
+        else:
+            scrap.unlink(missing_ok=True)
+
+
+def read_whole(path: Path, own: Sequence[str]) -> dict[str, bytes]:
+    """The contents of those of a folder's ``own`` files that are there, all of one version, whoever writes meanwhile.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for _ in range(_TRIES):
+        place = _place(path)
+        try:
+            found = {name: (place / name).read_bytes() for name in own if (place / name).exists()}
+            again = (place / own[0]).read_bytes() if own[0] in found else None
+        except FileNotFoundError:  # a writer has tidied up
+            continue
+        if _place(path) == place and again == found.get(own[0]):
+            return found
+    raise OSError(f"{path} changed each of the {_TRIES} times that it was read")
+
+
+def _place(path: Path) -> Path:
+    return path / _NEXT if (path / _NEXT).is_dir() else path

@@ -1,0 +1,196 @@
+"""A model as plain values, and the model that such values describe, never larger than the weights that come with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import timm
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from offramp.backbones import layer_norm_eps, set_layer_norm_eps
+from offramp.errors import UsageError
+from offramp.model import EarlyExitModel, attach
+from offramp.registry import HEADS, TASKS
+from offramp.types import Exit
+
+_NOT_FROM_A_FILE = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "scriptable",
+}
+_LARGEST_NUMBER = 10**5
+"""That stands in a description: no model has so many blocks, heads or pixels in a row."""
+_LARGEST_IMAGE = 2**26
+"""Values of an image, channels times pixels."""
+_LARGEST_BUFFERS = 2**30
+"""Bytes of tensors that are computed while a model is built (masks, tables of positions)."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Backbone(_Section):
+    name: str
+    args: dict[str, Any]
+    layer_norm_eps: dict[str, float] = {}
+
+
+class _Exit(_Section):
+    after: int = Field(ge=1)
+    head: str
+    options: dict[str, Any]
+
+
+class _Description(_Section):
+    backbone: _Backbone
+    exits: list[_Exit]
+    task: str
+    classes: list[str] | None
+    data_config: dict[str, Any]
+
+
+def describe(model: EarlyExitModel) -> dict[str, Any]:
+    """Backbone, exits, task, classes and data configuration as plain values.
+
+    Raises:
+        UsageError: a backbone that does not know its timm name; a head or a task that is in no table.
+    """
+    inner = model.backbone.model
+    arguments = {k: v for k, v in getattr(inner, "_model_args", {}).items() if k not in _NOT_FROM_A_FILE}
+    architecture = getattr(inner, "pretrained_cfg", {}).get("architecture")
+    if architecture is None:
+        raise UsageError("only a backbone from timm.create_model can be saved: this one does not know its name")
+    task = TASKS.name_of(type(model.task))
+    for name in [e.head for e in model.exits]:
+        if not isinstance(name, str) or name not in HEADS:
+            raise UsageError(f"head {name!r} is in no table; a saved model names its heads")
+    if task is None:
+        raise UsageError(f"task {type(model.task).__name__} is in no table; a saved model names its task")
+    return {
+        "backbone": {
+            "name": architecture,
+            "args": {**arguments, "num_classes": inner.num_classes},
+            "layer_norm_eps": layer_norm_eps(inner),
+        },
+        "exits": [{"after": e.after, "head": e.head, "options": dict(e.options)} for e in model.exits],
+        "task": task,
+        "classes": None if model.classes is None else list(model.classes),
+        "data_config": {k: list(v) if isinstance(v, tuple) else v for k, v in model.data_config.items()},
+    }
+
+
+def build(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> EarlyExitModel:
+    """The model that values describe, with its weights.
+
+    It is built without memory first (torch's ``meta`` device), and compared with the weights; only what they fill is
+    then built. So a description alone cannot ask for more memory than the file of weights is worth.
+
+    Raises:
+        UsageError: values that describe no model, or another one than the weights are of.
+    """
+    try:
+        description = _Description.model_validate(dict(values))
+        _check_size(description)
+        with torch.device("meta"), _at_most(2 * len(weights) + 64):
+            planned = _made(description)
+        _check_buffers(planned, weights)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # timm raises whatever the arguments make it raise
+        raise UsageError(" ".join(str(error).split()) or type(error).__name__) from error
+    _compare(planned.state_dict(), weights)
+    model = _made(description)
+    model.load_state_dict(dict(weights))
+    return model.eval()
+
+
+def _made(described: _Description) -> EarlyExitModel:
+    name, arguments = described.backbone.name, described.backbone.args
+    if not timm.is_model(name):
+        raise UsageError(f"timm {timm.__version__} has no model {name!r}")
+    if forbidden := _NOT_FROM_A_FILE & arguments.keys():
+        raise UsageError(f"argument {min(forbidden)!r} is not taken from a file")
+    data_config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described.data_config.items()}
+    timm.data.create_transform(**data_config)  # it would fail at the first image otherwise
+    inner = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=data_config, **arguments)
+    set_layer_norm_eps(inner, described.backbone.layer_norm_eps)  # before a cut by graph would read it
+    exits = [Exit(e.after, e.head, e.options) for e in described.exits]
+    model = attach(inner, exits, described.task, described.classes)
+    if tuple(model.data_config["input_size"]) != data_config["input_size"]:
+        raise UsageError(f"images of {data_config['input_size']} for a model of {model.data_config['input_size']}")
+    model.data_config = data_config
+    return model
+
+
+def _check_size(described: _Description) -> None:
+    """Raise ``UsageError`` for numbers that no model has, before anything is made of them."""
+
+    def numbers(value: Any) -> Iterator[int | float]:
+        if isinstance(value, (int, float)):
+            yield value
+        elif isinstance(value, (list, dict)):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from numbers(inner)
+
+    everything = [described.backbone.args, described.data_config, *(e.options for e in described.exits)]
+    for number in numbers(everything):
+        if not abs(number) <= _LARGEST_NUMBER:
+            raise UsageError(f"the number {number:g} is beyond what any model has")
+    size = described.data_config.get("input_size")
+    if not (isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and n >= 1 for n in size)):
+        raise UsageError(f"its images have the size {size}, which is not channels, height, width")
+    if math.prod(size) > _LARGEST_IMAGE:
+        raise UsageError(f"its images have {math.prod(size)} values, more than {_LARGEST_IMAGE}")
+
+
+def _check_buffers(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    computed = sum(b.numel() * b.element_size() for name, b in model.named_buffers() if name not in weights)
+    if computed > _LARGEST_BUFFERS:
+        raise UsageError(f"it would compute tables of {computed / 1e9:.1f} GB")
+
+
+def _compare(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    if own.keys() != weights.keys():
+        missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+        said = [
+            f"{what} {', '.join(names[:3])}" for what, names in (("missing", missing), ("unknown", foreign)) if names
+        ]
+        raise UsageError(f"its weights do not fit: {'; '.join(said)}")
+    for name, tensor in own.items():
+        found = weights[name]
+        if found.shape != tensor.shape or found.is_floating_point() != tensor.is_floating_point():
+            raise UsageError(
+                f"its weights do not fit: {name} is {found.dtype} {tuple(found.shape)}, not "
+                f"{tensor.dtype} {tuple(tensor.shape)}"
+            )
+
+
+@contextmanager
+def _at_most(parameters: int) -> Iterator[None]:
+    """Inside, no more parameters can be made than that: a description may ask for a million blocks."""
+    made = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal made
+        made += 1
+        if made > parameters:
+            raise UsageError("its weights do not fit: it has more parameters than there are weights")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
