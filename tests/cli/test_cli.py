@@ -216,10 +216,10 @@ WRONG = {
     "shares": (2, ["bench", "MODEL", "--shares", ".5,.5"], "2 shares for 2 early exits and the final one"),
     "shares text": (2, ["bench", "MODEL", "--shares", "a,b,c"], "numbers with commas"),
     "recipe": (2, ["train", "nowhere.yaml", "--out", "x"], "could not be read"),
-    "device": (2, ["predict", "-m", "MODEL", "x.png", "--device", "tpu"], "auto, cpu or cuda"),
+    "device": (2, ["predict", "-m", "MODEL", "x.png", "--device", "tpu"], "auto, cpu, cuda"),
 }
 if not torch.cuda.is_available():
-    WRONG["gpu"] = (2, ["predict", "-m", "MODEL", "x.png", "--device", "cuda"], "a GPU was asked for")
+    WRONG["gpu"] = (2, ["predict", "-m", "MODEL", "x.png", "--device", "cuda"], "torch finds")
 
 
 @pytest.mark.parametrize(("code", "arguments", "sentence"), WRONG.values(), ids=WRONG.keys())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Model = Annotated[Path, typer.Argument(help="The folder of a saved model, or a name from offramp list models.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 RuntimeName = Annotated[str, typer.Option("--runtime", help="A name from offramp list runtimes.")]
 Precision = Annotated[str, typer.Option(help="fp32 or bf16; not every runtime has both.")]
 Threads = Annotated[int, typer.Option(help="Threads to compute with; 0 leaves it to the runtime.", min=0)]
@@ -72,13 +72,15 @@ def ready(model: Path, device: str, threads: int) -> Artifact:
 def chosen_policy(artifact: Artifact, file: Path | None, threshold: float | None) -> Policy:
     """The policy to run with: from a file, one threshold for all exits, or the artifact's own."""
     from offramp.errors import UsageError
-    from offramp.policies import load_policy
+    from offramp.policies import check_fits, load_policy
     from offramp.policies.threshold import Threshold
 
     if file is not None and threshold is not None:
         raise UsageError("give --policy or --threshold, not both")
     if file is not None:
-        return load_policy(file)
+        policy = load_policy(file)
+        check_fits(policy, len(artifact.model.exits), artifact.model.num_outputs, artifact.model.task)
+        return policy
     if threshold is not None:
         return Threshold((threshold,) * len(artifact.model.exits), artifact.model.task.scores[0])
     if artifact.policy is None:

@@ -71,7 +71,7 @@ class FileSession:
             UsageError: another policy than the file's; an exit that it does not have.
         """
         self._check(x)
-        inputs = {"images": x.numpy(), **self._numbers(self.file.policy if policy is None else policy, len(x))}
+        inputs = {"images": x.cpu().numpy(), **self._numbers(self.file.policy if policy is None else policy, len(x))}
         last = len(self.file.about["exits"]) - 1
         if max_exit is not None and not 0 <= max_exit <= last:
             raise UsageError(f"max_exit is {max_exit}; the file has exits 0 to {last}")

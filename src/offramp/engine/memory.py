@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from offramp.policies import Policy, policy_from_json, policy_to_json
 
 def peak_memory(
     model: EarlyExitModel, policy: Policy, runtime: Runtime, batch: int, save: Callable[[Path], Any]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float]] | None:
     """Peak memory of the static backbone and of the dynamic model, each in a fresh process that runs three batches.
 
     Args:
@@ -34,11 +33,13 @@ def peak_memory(
 
     Returns:
         For ``static`` and ``dynamic`` the peak of the whole process, ``peak_mb``, and ``run_mb``, what of it came after
-        the libraries were loaded: weights and work.
+        the libraries were loaded: weights and work. None on a system that does not tell (Windows).
 
     Raises:
         DataError: the process failed.
     """
+    if _peak() is None:
+        return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spec = {
@@ -78,7 +79,10 @@ def main() -> None:
     call = _opened(runtime, spec, x)
     for _ in range(3):
         call(x)
-    print(json.dumps({"peak_mb": _peak(), "run_mb": _peak() - before}))
+    peak = _peak()
+    assert peak is not None
+    assert before is not None
+    print(json.dumps({"peak_mb": peak, "run_mb": peak - before}))
 
 
 def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Tensor) -> Callable[[Tensor], Any]:
@@ -95,10 +99,14 @@ def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Tensor) -> 
     return lambda x: session(x, policy)
 
 
-def _peak() -> float:
-    """Megabytes. Linux hands ``ru_maxrss`` on from the process that started this one, so its own book is read there."""
+def _peak() -> float | None:
+    """Megabytes; None where the system does not tell. Linux hands ``ru_maxrss`` on from the process that started this one, so its own book is read there."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

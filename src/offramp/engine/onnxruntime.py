@@ -72,7 +72,7 @@ class OnnxRuntime:
         """
         session = self._open(str(path))
         (given,) = session.get_inputs()
-        return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0]), tuple(given.shape[1:])
+        return lambda x: torch.from_numpy(session.run(None, {given.name: x.cpu().numpy()})[0]), tuple(given.shape[1:])
 
     def _open(self, model: str | bytes, patterns: bool = True) -> Any:
         options = self._library.SessionOptions()

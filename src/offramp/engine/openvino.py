@@ -76,7 +76,7 @@ class OpenVinoRuntime:
         """
         compiled = self._compile(read_bytes(path))
         shape = tuple(d.get_length() for d in list(compiled.inputs[0].partial_shape)[1:])
-        return lambda x: torch.from_numpy(compiled(x.numpy())[0]), shape
+        return lambda x: torch.from_numpy(compiled(x.cpu().numpy())[0]), shape
 
     def _compile(self, proto: bytes) -> Any:
         hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]

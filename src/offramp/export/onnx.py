@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -70,8 +71,9 @@ def export_onnx(
             preprocessing that cannot be a part of the graph.
         DataError: the file cannot be written.
     """
+    model = _portable(model)
     with evaluating(model), torch.no_grad():
-        made = _whole(model, policy, preprocess, None if int8 is None else list(int8))
+        made = _whole(model, policy, preprocess, None if int8 is None else [x.cpu().float() for x in int8])
     about = describe(model, policy, "fp32" if int8 is None else "int8")
     write(made, path, {**about, "preprocess": preprocess, "record": dict(record or {})})
 
@@ -89,10 +91,17 @@ def export_static_onnx(
     """
     body = Body()
     x = _input("images", ir.DataType.FLOAT, ("batch", *images.shape[1:]))
-    graph = traced(_Plain(model), ((images,),))
+    graph = traced(_Plain(_portable(model)), ((images.cpu().float(),),))
     (output,) = body.call(graph if int8 is None else quantised(graph, [(batch,) for batch in int8]), [x])
     output.name = "output"
     write(_model(body.graph([x], [output], "static")), path)
+
+
+def _portable(model: Any) -> Any:
+    """The model itself, or a copy on the processor in float32 where it is elsewhere or of another type."""
+    first = next(model.parameters())
+    plain = (first.device.type, first.dtype) == ("cpu", torch.float32)
+    return model if plain else copy.deepcopy(model).to("cpu", torch.float32)
 
 
 class _Plain(nn.Module):
