@@ -1,5 +1,6 @@
 """Recipes: every fault at once."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,23 @@ def test_what_is_no_recipe(tmp_path, text):
 def test_a_missing_file():
     with pytest.raises(UsageError, match="could not be read"):
         read_recipe("nowhere.yaml")
+
+
+BOMB = "a: &a [1, 2]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopqrst"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 10000 settings"),
+        ("a: &a [*a]", "more than 10000 settings"),
+        ("a: " + "[" * 20_000, "could not be read"),
+        ("seed: " + "9" * 10_000, "could not be read"),
+        ("a: \x00", "could not be read"),
+        ("a: !!python/object/apply:os.system [ls]", "could not be read"),
+    ],
+)
+def test_a_recipe_can_ask_for_no_more_than_it_says(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_recipe(tmp_path / "r.yaml")

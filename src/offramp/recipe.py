@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from offramp.errors import UsageError
 from offramp.registry import HEADS, OBJECTIVES, TASKS, Table, unknown
+
+
+_MOST = 10_000
 
 
 class _Section(BaseModel):
@@ -152,11 +156,22 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         text = sys.stdin.read() if str(path) == "-" else Path(path).read_text()
         values = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a ValueError: no text, or endless digits
         raise UsageError(f"the recipe {path} could not be read: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UsageError(f"the recipe {path} holds no settings")
+    if sum(1 for _ in islice(_settings(values), _MOST + 1)) > _MOST:
+        raise UsageError(f"the recipe {path} holds more than {_MOST} settings")
     return check_recipe(values, str(path))
+
+
+def _settings(values: Any) -> Iterator[Any]:
+    """All values in a tree, an alias as often as it stands there: a few lines of YAML may be billions."""
+    inside = [values]
+    while inside:
+        value = inside.pop()
+        yield value
+        inside += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def check_recipe(values: dict[str, Any], where: str = "the recipe") -> Recipe:
