@@ -52,7 +52,7 @@ class BackboneSection(_Section):
     preprocessing: dict[str, Any] = {}
     """What to change in timm's data configuration: mean, std, crop_pct, interpolation."""
     checkpoint: Path | None = None
-    """A local file of weights, read by timm's own loader."""
+    """A local file of weights, read by timm's own loader; with other classes it gives all but the classifier."""
 
 
 class ExitSection(_Section):

@@ -29,7 +29,7 @@ def test_train_with_another_recipe_into_the_same_run(trained, cli, tmp_path):
     other.write_text(yaml.safe_dump({**RECIPE, "seed": 1}))
     code, _, err = cli("train", other, "--out", trained / "model", "--device", "cpu")
     assert code == 2
-    assert "holds a run of another recipe" in err
+    assert "holds another run, with seed 0, not 1" in " ".join(err.split())
 
 
 def test_evaluate(trained, cli):
@@ -255,7 +255,7 @@ def test_backbone_arguments_that_timm_refuses(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "train", "evaluate", "calibrate", "predict", "export", "bench", "convert", "list"]
+    "verb", ["demo", "train", "evaluate", "calibrate", "predict", "monitor", "export", "bench", "convert", "list"]
 )
 def test_every_verb_has_help_with_an_example_that_parses(cli, verb):
     code, out, _ = cli(verb, "--help")

@@ -1,5 +1,6 @@
 """Training runs for one or several processes: python run_processes.py FOLDER OBJECTIVE [OBJECTIVE ...]."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import offramp
 
 torch.set_num_threads(1)
 settings = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu"}
+settings["seed"] = int(os.environ.get("OFFRAMP_TEST_SEED", "0"))
 for objective in sys.argv[2:]:
     folder = Path(sys.argv[1]) / objective
     model = tiny_model()

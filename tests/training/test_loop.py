@@ -122,7 +122,7 @@ def test_two_processes_end_where_one_does(by_processes, objective):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     fit(tmp_path)
-    with pytest.raises(offramp.ArtifactError, match="does not fit"):
+    with pytest.raises(UsageError, match=r"holds another run, with model\.exits"):
         fit(tmp_path, tiny_model(after=(2,)))
 
 

@@ -69,11 +69,11 @@ def test_a_teacher_is_followed(tmp_path):
     samples = squares(128)
     knowing = offramp.attach(tiny_vit(4, class_token=False, global_pool="avg"), [])
     settings = {**SETTINGS, "learning_rate": 1e-2}
-    offramp.train(knowing, samples, "backbone", folder=tmp_path / "t", **{**settings, "epochs": 12})
+    offramp.train(knowing, samples, "backbone", folder=tmp_path / "t", **{**settings, "epochs": 25})
     blind = offramp.data.samples.Samples(samples.read, np.zeros(128, dtype=np.int64))
     student = offramp.attach(tiny_vit(4, class_token=False, global_pool="avg"), [offramp.Exit(2)])
     teacher = Teacher(knowing.backbone.model, weight=1.0)
-    offramp.train(student, blind, folder=tmp_path / "s", teacher=teacher, **{**settings, "epochs": 12})
+    offramp.train(student, blind, folder=tmp_path / "s", teacher=teacher, **{**settings, "epochs": 25})
     x = torch.stack([offramp.data.ImageDataset(samples, student.data_config)[i][0] for i in range(128)])
     right = [(output.argmax(1) == torch.as_tensor(samples.targets)).float().mean() for output in student(x)]
     assert min(right) > 0.9
@@ -160,7 +160,7 @@ def test_an_optimiser_of_timms(tmp_path):
 def test_stages_share_the_epochs(tmp_path):
     model = tiny_model()
     offramp.train(model, squares(64), "mixed", folder=tmp_path / "a", **{**SETTINGS, "epochs": 3})
-    assert [f.name for f in sorted((tmp_path / "a").iterdir())] == ["stage-1", "stage-2"]
+    assert [f.name for f in sorted((tmp_path / "a").iterdir())] == ["run.json", "stage-1", "stage-2"]
     with pytest.raises(UsageError, match="each needs at least one"):
         offramp.train(model, squares(64), "layerwise", folder=tmp_path / "b", **{**SETTINGS, "epochs": 3})
     assert not (tmp_path / "b").exists()

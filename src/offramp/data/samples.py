@@ -122,11 +122,11 @@ def complete(
         if len(samples) == 0:
             raise DataError(f"the {name} split of {source} holds no samples")
     record["sizes"] = {name: len(samples) for name, samples in named.items()}
-    record["fingerprints"] = {name: _fingerprint(samples) for name, samples in named.items()}
+    record["fingerprints"] = {name: fingerprint(samples) for name, samples in named.items()}
     return replace(splits, record=record)
 
 
-def _fingerprint(samples: Samples) -> str:
+def fingerprint(samples: Samples) -> str:
     """A digest of targets and of sixteen images, which tells another order, another cut and other pixels."""
     digest = hashlib.sha256(np.ascontiguousarray(samples.targets).tobytes())
     for i in np.linspace(0, len(samples) - 1, 16).astype(int):

@@ -12,14 +12,16 @@ import numpy as np
 import timm.optim
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
+from torch import nn
 
-from offramp._device import device_named
+from offramp._device import current_device
 from offramp.data import Samples
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.registry import OBJECTIVES, unknown
 from offramp.training.curriculum import Curriculum, difficulties
 from offramp.training.objective import Objective, Plan, Stage
+from offramp.training.same_run import definition, frozen, same_run
 from offramp.training.stage import StageRunner
 from offramp.training.targets import Targets
 from offramp.training.teacher import Teacher
@@ -52,21 +54,22 @@ def train(
     workers: int = 0,
     checkpoint_seconds: float = 60.0,
     progress: bool = False,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a model in place and leave it in evaluation mode.
 
     AdamW or another of timm's optimisers, linear warm-up, cosine decay to zero, gradient clipping, bf16 autocast. The
     order of the samples, their augmentation and dropout are functions of seed and step alone: a run that was killed and
     is started again with the same arguments goes on from its last complete checkpoint and ends as if it had not been
-    killed. An objective of several stages shares the epochs out among them; each stage has an optimiser and a schedule
-    of its own.
+    killed. What defines the run stands in ``folder/run.json``; a call that asks for another one is refused. An
+    objective of several stages shares the epochs out among them; each stage has an optimiser and a schedule of its own.
 
     Args:
         model: what to train.
         samples: to train on.
         objective: a name from ``offramp list objectives``, or an objective or plan.
-        folder: for ``log.jsonl`` and checkpoints (of each stage, where there are several); a run that is there is
-            resumed.
+        folder: for ``run.json``, ``log.jsonl`` and checkpoints (of each stage, where there are several); the same run
+            is resumed there, and ends with its own weights, whatever the model's are.
         validation: to look at after each epoch; nothing is chosen by it.
         epochs: how many, over all stages; each stage has at least one.
         batch_size: of a step, all processes together.
@@ -84,14 +87,16 @@ def train(
         teacher: another network whose answers are mixed into the targets.
         curriculum: easy samples first; needs a teacher, whose loss says what is easy.
         seed: of everything random.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: processes that read images.
         checkpoint_seconds: a checkpoint is written when this many have passed, and at the end of each epoch.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar; where there is no terminal, a line an epoch.
+        origin: JSON values that say where the model's first weights come from, where they are not random.
 
     Raises:
-        UsageError: an unknown objective or precision, a batch larger than the data or odd where images are mixed,
-            fewer epochs than stages, a curriculum without a teacher, a GPU where there is none.
+        UsageError: a folder that holds another run, and the sentence names what differs; an unknown objective or
+            precision, a batch larger than the data or odd where images are mixed, fewer epochs than stages, a
+            curriculum without a teacher, a GPU where there is none.
         DataError: a loss that is not finite, or a disk that is full.
     """
     if precision not in ("bf16", "fp32"):
@@ -106,7 +111,31 @@ def train(
     model.to(accelerator.device)
     if teacher is not None:
         teacher.model.to(accelerator.device)
-    folder = Path(folder)
+    folder, goal = Path(folder), _goal(objective)
+    run = definition(
+        model,
+        samples,
+        goal,
+        {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "warmup_epochs": warmup_epochs,
+            "clip": clip,
+            "precision": precision,
+            "augment": augment,
+            "mixing": mixing,
+            "mixing_epochs": mixing_epochs,
+            "label_smoothing": label_smoothing,
+            "ema": ema,
+            "teacher": teacher,
+            "curriculum": curriculum,
+            "seed": seed,
+            "origin": origin,
+        },
+    )
     runner = StageRunner(
         accelerator=accelerator,
         targets=Targets(model, mixing, label_smoothing, teacher),
@@ -126,12 +155,16 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         progress=progress and accelerator.is_main_process,
     )
-    stages = _stages(objective, model, samples, folder, accelerator)
-    shares = _share_out(epochs, [stage.share for stage in stages])
-    for stage in stages:
-        list(stage.objective.trained(model))  # it refuses what it cannot train, before anything is written
-        if batch_size > (count := len(stage.samples or samples)):
-            raise UsageError(f"a batch of {batch_size} from {count} samples: no step can be made")
+    trained: list[nn.Parameter] = []
+    with accelerator.main_process_first(), same_run(folder, run):
+        stages = list(goal.stages(model, samples, folder)) if hasattr(goal, "stages") else [Stage(goal)]
+        shares = _share_out(epochs, [stage.share for stage in stages])
+        for stage in stages:
+            trained += stage.objective.trained(model)  # it refuses what it cannot train
+            if batch_size > (count := len(stage.samples or samples)):
+                raise UsageError(f"a batch of {batch_size} from {count} samples: no step can be made")
+        with same_run(folder, frozen(model, trained)):
+            pass
     for number, (stage, share) in enumerate(zip(stages, shares, strict=True), start=1):
         one = len(stages) == 1
         place, name = (folder, "training") if one else (folder / f"stage-{number}", f"stage {number} of {len(stages)}")
@@ -143,15 +176,9 @@ def train(
     model.eval()
 
 
-def _stages(
-    objective: str | Objective | Plan, model: EarlyExitModel, samples: Samples, folder: Path, accelerator: Accelerator
-) -> list[Stage]:
+def _goal(objective: str | Objective | Plan) -> Any:
     found: Any = OBJECTIVES.resolve(objective)
-    goal = found() if isinstance(found, type) else found
-    if not hasattr(goal, "stages"):
-        return [Stage(goal)]
-    with accelerator.main_process_first():
-        return list(goal.stages(model, samples, folder))
+    return found() if isinstance(found, type) else found
 
 
 def _share_out(epochs: int, shares: Sequence[float]) -> list[int]:
@@ -168,7 +195,7 @@ def _accelerator(device: str) -> Accelerator:
     # split_batches: batch_size is that of the step, whatever the number of processes. Autocast is torch's own, in the
     # stage: accelerate fixes its precision once for the whole process.
     return Accelerator(
-        cpu=device_named(device).type == "cpu",
+        cpu=current_device(device).type == "cpu",
         mixed_precision="no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,

@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from offramp._progress import progress_bar
+from offramp._progress import progress_bar, say, terminal
 from offramp.data import ImageDataset, Samples, loader
 from offramp.data.images import TrainingStream
 from offramp.engine import tabulate
@@ -95,8 +95,8 @@ class StageRunner:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=skips)
             step_module, prepared, batches = accelerator.prepare(_Step(model, objective), optimizer, batches)
             log = Log(folder / "log.jsonl", start) if accelerator.is_main_process else None
-            saved = time.monotonic()
-            with progress_bar(what, total, start, self.progress) as bar:
+            saved = began = time.monotonic()
+            with progress_bar(what, total, start, self.progress and terminal()) as bar:
                 for step, (images, targets) in enumerate(batches, start=start + 1):
                     schedule.step_update(step - 1)
                     _seed_step(self.seed, step, accelerator.process_index)
@@ -121,8 +121,13 @@ class StageRunner:
                     if log is None:
                         continue
                     log.write(step=step, epoch=epoch, lr=optimizer.param_groups[0]["lr"], **numbers)
+                    metrics = None
                     if epoch_ends and self.validation is not None:
-                        log.write(step=step, epoch=epoch, validation=_validate(kept, self.validation, self.batch_size))
+                        metrics = _validate(kept, self.validation, self.batch_size)
+                        log.write(step=step, epoch=epoch, validation=metrics)
+                    if epoch_ends and self.progress and not terminal():
+                        say(_line(what, round(epoch), epochs, numbers["loss"], metrics, time.monotonic() - began))
+                        began = time.monotonic()
                     if save_now:
                         save_checkpoint(folder, step, model, optimizer, kept)
                         saved = time.monotonic()
@@ -159,6 +164,14 @@ def _validate(model: EarlyExitModel, validation: Samples, batch_size: int) -> di
     table = tabulate(model, loader(validation, model.data_config, batch_size))
     quality = [model.task.quality(output, table.targets).double() for output in table.outputs]
     return {model.task.metric: [float(q.mean()) for q in quality]}
+
+
+def _line(
+    what: str, epoch: int, epochs: int, loss: float, metrics: dict[str, list[float]] | None, seconds: float
+) -> str:
+    """What a log says of an epoch; the metric of each exit, the final exit last."""
+    quality = "".join(f", {name} {' '.join(f'{v:.4f}' for v in values)}" for name, values in (metrics or {}).items())
+    return f"{what}: epoch {epoch} of {epochs}, loss {loss:.4f}{quality}, {seconds:.0f} s"
 
 
 def _seed_step(seed: int, step: int, process: int) -> None:
