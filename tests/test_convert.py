@@ -1,157 +1,112 @@
-"""Checkpoints of LGViT's authors, written here in their form from models of our own."""
+"""Checkpoints of LGViT's authors, against what transformers and the released code compute from the same tensors."""
 
+import functools
 import json
-import re
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
-import timm
 import torch
 from helpers import run_cli
-from safetensors.torch import save_file
+from released_lgvit import SIZE, Released
+from safetensors.torch import load_file, save_file
 
 import offramp
-from offramp import ArtifactError, layouts
+from offramp import ArtifactError
 from offramp.convert import lgvit
 
-CONFIG = {
-    "image_size": 64,
-    "num_channels": 3,
-    "id2label": {str(i): f"class {i}" for i in range(5)},
-    "exit_strategy": "confidence",
-    "threshold": 0.8,
-}
-VIT = {
-    **CONFIG,
-    "patch_size": 16,
-    "hidden_size": 32,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "position_exits": "[4,5,6,7,8,9,10,11]",
-}
-SWIN = {
-    **CONFIG,
-    "patch_size": 2,
-    "window_size": 4,
-    "embed_dim": 16,
-    "depths": [2, 2, 18, 2],
-    "num_heads": [1, 2, 4, 8],
-    "mlp_ratio": 2.0,
-    "position_exits": [[], [2], [3, 6, 9, 12, 15, 18], [1]],
-}
+FIXTURES = Path(os.environ.get("OFFRAMP_FIXTURES", Path(__file__).parents[2] / "shared" / "fixtures"))
+released = functools.cache(Released)
 
 
-def build(form):
-    torch.manual_seed(0)
-    common = {"img_size": 64, "num_classes": 5, "mlp_ratio": 2.0}
-    if form == "swin":
-        backbone = timm.create_model(
-            "swin_tiny_patch4_window7_224",
-            patch_size=2,
-            window_size=4,
-            embed_dim=16,
-            depths=(2, 2, 18, 2),
-            num_heads=(1, 2, 4, 8),
-            **common,
-        )
-    else:
-        name = "deit_tiny_distilled_patch16_224" if form == "deit" else "vit_tiny_patch16_224"
-        backbone = timm.create_model(name, embed_dim=32, num_heads=2, **common)
-    model = offramp.attach(backbone, layouts.lgvit(backbone))
+def images(n: int = 2) -> torch.Tensor:
+    return torch.randn(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def outputs(model) -> list[torch.Tensor]:
     with torch.no_grad():
-        for name, value in [*model.named_parameters(), *model.named_buffers()]:
-            if "running_var" in name:
-                value.uniform_(0.5, 2)
-            elif value.is_floating_point() and "attn_mask" not in name:
-                value.normal_(std=0.1)
-    return model.eval()
+        return model(images())
 
 
-def their_name(key, form):
-    """The key of a head or backbone parameter as the authors' release writes it."""
-    root = "swin" if form == "swin" else "deit"
-    if key.startswith("heads."):
-        _, i, rest = key.split(".", 2)
-        where = f"{root}.encoder.highway.{i}."
-        if form == "swin":
-            stage, inside = [(1, 0), *((2, j) for j in range(6)), (3, 0)][int(i)]
-            where = f"swin.encoder.layers.{stage}.highway.{inside}."
-        rest = rest.replace("readout.norm.", "layernorm.").replace("attention.", "mlp.")
-        first = "cls_classifier" if form == "deit" else "classifier"
-        rest = rest.replace("readout.classifiers.0.", first + ".")
-        rest = rest.replace("readout.classifiers.1.", "distillation_classifier.")
-        last = 3 if int(i) in (2, 3) else 6
-        for number, name in ((0, "conv1.0"), (2, "conv1.2"), (last, "conv2.0"), (last + 1, "conv2.1")):
-            rest = re.sub(rf"^local\.{number}\.", f"mlp.{name}.", rest)
-        return where + re.sub(r"^local\.3\.", "mlp.proj.", re.sub(r"^local\.5\.", "mlp.proj_bn.", rest))
-    key = key.removeprefix("backbone.model.")
-    pairs = [
-        (r"^cls_token", "deit.embeddings.cls_token"),
-        (r"^dist_token", "deit.embeddings.distillation_token"),
-        (r"^pos_embed", "deit.embeddings.position_embeddings"),
-        (r"^patch_embed\.proj", f"{root}.embeddings.patch_embeddings.projection"),
-        (r"^patch_embed\.norm", "swin.embeddings.norm"),
-        (r"^norm\.", f"{root}.layernorm."),
-        (r"^head\.fc\.", "classifier."),
-        (r"^head\.", "cls_classifier." if form == "deit" else "classifier."),
-        (r"^head_dist\.", "distillation_classifier."),
-        (r"^blocks\.(\d+)\.", r"deit.encoder.layer.\1."),
-        (r"^layers\.(\d+)\.blocks\.(\d+)\.", r"swin.encoder.layers.\1.blocks.\2."),
-        (r"\.norm1\.", ".layernorm_before."),
-        (r"\.norm2\.", ".layernorm_after."),
-        (r"\.mlp\.fc1\.", ".intermediate.dense."),
-        (r"\.mlp\.fc2\.", ".output.dense."),
-        (r"\.attn\.proj\.", ".attention.output.dense."),
-        (r"\.attn\.relative_position_bias_table", ".attention.self.relative_position_bias_table"),
-        (r"\.attn\.relative_position_index", ".attention.self.relative_position_index"),
-    ]
-    if match := re.match(r"^layers\.(\d)\.downsample\.", key):
-        return key.replace(match[0], f"swin.encoder.layers.{int(match[1]) - 1}.downsample.")
-    for pattern, replacement in pairs:
-        key = re.sub(pattern, replacement, key)
-    return key
-
-
-def write(folder, form, model, kind="safetensors", **config):
-    folder.mkdir()
-    weights = {}
-    for key, value in model.state_dict().items():
-        if key.endswith("attn_mask"):
-            continue
-        name = their_name(key, form)
-        if ".attn.qkv." in name:
-            inner = "self" if form == "swin" else "attention"
-            for part, chunk in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                weights[name.replace(".attn.qkv.", f".attention.{inner}.{part}.")] = chunk.clone()
-        else:
-            weights[name] = value.clone()
-    weights["deit.pooler.dense.weight" if form == "vit" else f"{form}.pooler.dense.weight"] = torch.zeros(2, 2)
-    if kind == "safetensors":
-        save_file(weights, folder / "model.safetensors")
-    else:
-        torch.save(weights, folder / "pytorch_model.bin")
-    (folder / "config.json").write_text(json.dumps({**(SWIN if form == "swin" else VIT), **config}))
-    return weights
+def furthest(ours, theirs) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
-@pytest.mark.parametrize("form", ["vit", "deit", "swin"])
-def test_a_checkpoint_becomes_the_same_model(tmp_path, form, kind):
-    model = build(form)
-    write(tmp_path / "c", form, model, kind)
+@pytest.mark.parametrize(
+    ("form", "exits"), [("vit", 8), ("vit", 6), ("vit", 4), ("vit", 2), ("deit", 8), ("deit", 4), ("swin", 8)]
+)
+def test_a_checkpoint_becomes_the_same_model(tmp_path, form, exits, kind):
+    theirs = released(form, exits)
+    theirs.write(tmp_path / "c", kind)
     converted, policy = lgvit(tmp_path / "c")
-    x = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        pairs = list(zip(model(x), converted(x), strict=True))
-    assert len(pairs) == 9
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+    assert furthest(outputs(converted), theirs.outputs(images())) < 1e-4
     assert converted.classes[3] == "class 3"
-    assert policy.thresholds == (0.8,) * 8
-    assert converted.after[:-1] == ((4, 7, 10, 13, 16, 19, 22, 23) if form == "swin" else (4, 5, 6, 7, 8, 9, 10, 11))
+    assert policy.thresholds == (0.8,) * exits
+    if exits == 8:
+        places = (4, 7, 10, 13, 16, 19, 22, 23) if form == "swin" else (4, 5, 6, 7, 8, 9, 10, 11)
+        assert converted.after[:-1] == places
+
+
+@pytest.mark.parametrize("form", ["vit", "deit", "swin"])
+@pytest.mark.parametrize("eps", [1e-12, 1e-5, 0.5])
+def test_the_eps_of_the_checkpoint_is_honoured_and_saved(tmp_path, form, eps):
+    theirs = released(form, eps=eps)
+    theirs.write(tmp_path / "c")
+    model, _ = lgvit(tmp_path / "c")
+    assert furthest(outputs(model), theirs.outputs(images())) < 1e-4
+    offramp.save(model, tmp_path / "m")
+    again, _ = offramp.load(tmp_path / "m")
+    assert all(torch.equal(a, b) for a, b in zip(outputs(again), outputs(model), strict=True))
+
+
+@pytest.mark.parametrize(("form", "eps"), [("vit", 1e-12), ("deit", 1e-12), ("swin", 1e-5)])
+def test_an_eps_that_is_not_given_is_that_of_the_released_code(tmp_path, form, eps):
+    released(form).write(tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "config.json").read_text())
+    del config["layer_norm_eps"]
+    (tmp_path / "c" / "config.json").write_text(json.dumps(config))
+    norms = [m for m in lgvit(tmp_path / "c")[0].modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert {m.eps for m in norms} == {eps}
+
+
+@pytest.mark.parametrize("form", ["vit", "swin"])
+def test_logits_of_the_released_code(tmp_path, form):
+    folder = FIXTURES / f"lgvit-{form}"
+    if not folder.is_dir():
+        pytest.skip(f"no lgvit-{form} (a checkpoint and reference.npz): set OFFRAMP_FIXTURES to the folder that has it")
+    reference = np.load(folder / "reference.npz")
+    model, policy = lgvit(folder)
+    assert policy is None
+    with torch.no_grad():
+        assert furthest(model(torch.from_numpy(reference["x"])), torch.from_numpy(reference["logits"])) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ({"use_absolute_embeddings": True}, "use_absolute_embeddings"),
+        ({"layer_norm_eps": "1e-5"}, "the eps of a LayerNorm is a number above 0, not '1e-5'"),
+        ({"layer_norm_eps": float("nan")}, "the eps of a LayerNorm is a number above 0, not nan"),
+        ({"depths": [2, 2, 18]}, "zip"),
+        ({"num_heads": 0}, "not iterable"),
+        ({"position_exits": "__import__('os').getcwd()"}, "Expecting value"),  # never evaluated
+        ({"position_exits": "[" * 100_000}, "recursion"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(tmp_path, config, said):
+    released("swin").write(tmp_path / "c", **config)
+    with pytest.raises(ArtifactError) as caught:
+        lgvit(tmp_path / "c")
+    assert f"{tmp_path / 'c' / 'config.json'} does not describe an LGViT model: " in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_preprocessing_is_that_of_the_checkpoint(tmp_path):
-    write(tmp_path / "c", "vit", build("vit"))
+    released("vit").write(tmp_path / "c")
     assert lgvit(tmp_path / "c")[0].data_config["crop_pct"] == 1.0
     values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (tmp_path / "c" / "preprocessor_config.json").write_text(json.dumps(values))
@@ -160,36 +115,51 @@ def test_preprocessing_is_that_of_the_checkpoint(tmp_path):
 
 
 def test_the_command_writes_an_artifact(tmp_path, monkeypatch, capsys):
-    model = build("vit")
-    write(tmp_path / "c", "vit", model)
+    released("swin").write(tmp_path / "c")
     code, out, _ = run_cli(monkeypatch, capsys, "convert", "lgvit", tmp_path / "c", tmp_path / "m", "--json")
     assert code == 0
-    assert json.loads(out)["exits"] == [4, 5, 6, 7, 8, 9, 10, 11]
-    again, _ = offramp.load(tmp_path / "m")
-    x = torch.randn(1, 3, 64, 64)
-    assert torch.allclose(again(x)[3], model(x)[3], atol=1e-5)
+    assert json.loads(out)["exits"] == [4, 7, 10, 13, 16, 19, 22, 23]
+    assert furthest(outputs(offramp.load(tmp_path / "m")[0]), released("swin").outputs(images())) < 1e-4
 
 
 def test_keys_that_are_not_known_are_named(tmp_path, monkeypatch, capsys):
-    weights = write(tmp_path / "c", "vit", build("vit"))
-    weights["deit.encoder.extra.weight"] = torch.zeros(1)
+    weights = released("vit").write(tmp_path / "c")
+    weights |= {"deit.encoder.extra.weight": torch.zeros(1), "deit.encoder.highway.2.mlp.conv2.7.bias": torch.zeros(1)}
     save_file(weights, tmp_path / "c" / "model.safetensors")
-    with pytest.warns(UserWarning, match=r"left out: deit\.encoder\.extra\.weight$"):
+    left_out = "that are not known were left out: deit.encoder.extra.weight, highway 2: mlp.conv2.7.bias"
+    with pytest.warns(UserWarning, match="left out") as told:
         lgvit(tmp_path / "c")
+    assert [str(one.message) for one in told] == [f"keys of {tmp_path / 'c'} {left_out}"]
     code, _, err = run_cli(monkeypatch, capsys, "convert", "lgvit", tmp_path / "c", tmp_path / "m")
     assert code == 0
-    assert "deit.encoder.extra.weight" in err
+    assert err == f"offramp: keys of {tmp_path / 'c'} {left_out}\n"
     del weights["deit.layernorm.bias"]
     save_file(weights, tmp_path / "c" / "model.safetensors")
     with pytest.raises(ArtifactError) as caught:
         lgvit(tmp_path / "c")
-    assert str(caught.value).endswith("missing: backbone.model.norm.bias; not known: deit.encoder.extra.weight")
+    assert "missing: backbone.model.norm.bias; not known: deit.encoder.extra.weight" in str(caught.value)
 
 
-def test_a_configuration_is_never_evaluated(tmp_path):
-    write(tmp_path / "c", "vit", build("vit"), position_exits="__import__('os').getcwd()")
-    with pytest.raises(ArtifactError, match="does not describe an LGViT model"):
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("swin.encoder.layers.2.blocks.3.attention.self.key.weight", lambda tensor: None),
+        ("swin.encoder.layers.2.blocks.3.attention.self.key.weight", lambda tensor: tensor[:, :8]),
+        ("swin.encoder.layers.2.highway.4.classifier.layernorm.weight", lambda tensor: None),
+        ("swin.encoder.layers.1.highway.0.classifier.classifier.weight", lambda tensor: tensor[:3]),
+        ("classifier.bias", lambda tensor: tensor[:3]),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_in_one_sentence(tmp_path, key, change):
+    released("swin").write(tmp_path / "c")
+    weights = load_file(tmp_path / "c" / "model.safetensors")
+    changed = change(weights.pop(key))
+    if changed is not None:
+        weights[key] = changed.contiguous()
+    save_file(weights, tmp_path / "c" / "model.safetensors")
+    with pytest.raises(ArtifactError, match="are not those of an LGViT model; ") as caught:
         lgvit(tmp_path / "c")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pickle_that_would_run_code_is_not_opened(tmp_path):
@@ -197,9 +167,12 @@ def test_a_pickle_that_would_run_code_is_not_opened(tmp_path):
         def __reduce__(self):
             return (print, ("ran",))
 
-    write(tmp_path / "c", "vit", build("vit"), "bin")
+    released("vit").write(tmp_path / "c", "bin")
     torch.save({"a": Evil()}, tmp_path / "c" / "pytorch_model.bin")
     with pytest.raises(ArtifactError, match="not opened"):
+        lgvit(tmp_path / "c")
+    torch.save([torch.zeros(1)], tmp_path / "c" / "pytorch_model.bin")
+    with pytest.raises(ArtifactError, match="no table of named tensors"):
         lgvit(tmp_path / "c")
 
 

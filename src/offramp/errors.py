@@ -23,3 +23,7 @@ class ArtifactError(DataError):
 
 class GoalError(OfframpError):
     """A goal that this model cannot reach on this data; the sentence says how far it comes."""
+
+
+class Notice(UserWarning):
+    """Something was done in another way than was asked for; one sentence, which the command line prints on stderr."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from offramp._device import device_named
-from offramp._files import write_json
+from offramp._device import current_device
 from offramp._progress import track
-from offramp.artifact import Artifact, load_artifact, round_to_fp16, save
+from offramp.artifact import Artifact, load_artifact, refuse_foreign, round_to_fp16, save
+from offramp.backbones import read_checkpoint
 from offramp.calibration import calibrate
 from offramp.cost import profile
 from offramp.data import Samples, Splits, loader, open_splits
@@ -48,26 +48,35 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
 
 
 def timm_model(backbone: BackboneSection, outputs: int) -> Any:
-    """The timm model of a recipe's section. Raises ``UsageError``: no fit; ``DataError``: no weights."""
+    """The timm model of a recipe's section, with the weights of its ``checkpoint`` where it names one.
+
+    A checkpoint with another number of classes gives all but the classifier, and a ``Notice`` says so.
+
+    Raises:
+        UsageError: timm knows no such model, or not with these arguments.
+        DataError: weights that are not there, are damaged, or are those of another model.
+    """
     arguments = {"num_classes": outputs, **backbone.args}
     overlay = dict(backbone.preprocessing)
     if (size := arguments.get("img_size")) is not None:
         height, width = (size, size) if isinstance(size, int) else size
         overlay.setdefault("input_size", (arguments.get("in_chans", 3), height, width))
+
+    def create(pretrained: bool, overlay: dict[str, Any], **changed: Any) -> Any:
+        settings = {**arguments, **changed}
+        return timm.create_model(backbone.name, pretrained=pretrained, pretrained_cfg_overlay=overlay, **settings)
+
     try:
-        return timm.create_model(
-            backbone.name,
-            pretrained=backbone.pretrained,
-            checkpoint_path=str(backbone.checkpoint or ""),
-            pretrained_cfg_overlay=overlay,
-            **arguments,
-        )
+        model = create(backbone.pretrained and backbone.checkpoint is None, overlay)
     except OSError as error:
         raise DataError(
             f"the weights of {backbone.name} could not be read (no network, or no file): {error}"
         ) from error
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise UsageError(f"timm could not build {backbone.name} with {arguments}: {error}") from error
+    if backbone.checkpoint is not None:
+        read_checkpoint(model, backbone.checkpoint, create)
+    return model
 
 
 def _teacher(section: TeacherSection, model: EarlyExitModel) -> Teacher:
@@ -87,10 +96,11 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
     killed. Under ``accelerate launch`` the first process does all but the training alone; the others get None.
 
     Raises:
-        UsageError: ``OUT.run`` holds a run of another recipe.
+        UsageError: ``OUT.run`` holds another run; ``OUT`` holds something else than an artifact.
         DataError: the data is not there, or the disk is full.
     """
-    processes = PartialState(cpu=device_named(device).type == "cpu")
+    refuse_foreign(out)  # before hours are spent
+    processes = PartialState(cpu=current_device(device).type == "cpu")
     with processes.main_process_first():
         splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
     torch.manual_seed(recipe.seed)
@@ -103,8 +113,6 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
     folder = out.with_name(out.name + ".run")
     record = {"recipe": recipe.model_dump(mode="json"), "data": dict(splits.record)}
     record["recipe"]["data"]["source"] = splits.record["source"]  # a path of this machine says nothing elsewhere
-    with processes.main_process_first():
-        _same_run(folder, record)
     train(
         model,
         splits.train,
@@ -116,6 +124,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         curriculum=None if recipe.curriculum is None else Curriculum(**recipe.curriculum.model_dump()),
         device=device,
         progress=progress,
+        origin=_origin(recipe.backbone),
         **recipe.training.model_dump(),
     )
     if not processes.is_main_process:
@@ -127,6 +136,14 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
     policy = calibrate(table, costs, **recipe.goal.model_dump(exclude_none=True))
     save(model, out, policy, table, costs, record)
     return Artifact(model, policy, table, costs, record)
+
+
+def _origin(backbone: BackboneSection) -> dict[str, Any] | None:
+    """Where a backbone's first weights come from, if they are not random."""
+    if backbone.checkpoint is None:
+        return {"pretrained": backbone.name} if backbone.pretrained else None
+    with backbone.checkpoint.open("rb") as file:
+        return {"checkpoint": hashlib.file_digest(file, "sha256").hexdigest()[:16]}
 
 
 def open_for(artifact: Artifact, data: str) -> Splits:
@@ -248,12 +265,3 @@ def split_of(splits: Splits, split: str) -> Samples:
     if split not in named:
         raise UsageError(unknown("split", split, named))
     return named[split]
-
-
-def _same_run(folder: Path, description: Mapping[str, Any]) -> None:
-    file = folder / "run.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, description)
-    elif json.loads(file.read_text()) != json.loads(json.dumps(description)):
-        raise UsageError(f"{folder} holds a run of another recipe or data; remove it or choose another output")

@@ -5,5 +5,7 @@ A family is one file here and one line in ``offramp.registry.BACKBONES``; it say
 
 from offramp.backbones._cut import Backbone, cut
 from offramp.backbones._maps import input_size
+from offramp.backbones._norms import layer_norm_eps, set_layer_norm_eps
+from offramp.backbones._weights import read_checkpoint
 
-__all__ = ["Backbone", "cut", "input_size"]
+__all__ = ["Backbone", "cut", "input_size", "layer_norm_eps", "read_checkpoint", "set_layer_norm_eps"]

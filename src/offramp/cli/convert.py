@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from offramp.cli._shared import Json, emit, err, out
+from offramp.cli._shared import Json, emit, out
 
 EXAMPLE = "offramp convert lgvit LGViT-ViT-Cifar100 my-model"
 
@@ -28,11 +27,7 @@ def command(
     forms = {"lgvit": convert.lgvit}
     if form not in forms:
         raise UsageError(unknown("form of weights", form, forms))
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        model, policy = forms[form](folder)
-    for warning in said:
-        err.print(f"offramp: {warning.message}", markup=False)
+    model, policy = forms[form](folder)
     save(model, to, policy, record={"converted": {"form": form, "folder": folder.name}})
     if json:
         emit({"model": str(to), "exits": list(model.after[:-1]), "heads": list(model.head_names[:-1])})

@@ -17,11 +17,12 @@ class Readout(nn.Module):
     Args:
         tap: where the head reads.
         num_outputs: the number of outputs.
+        norm_eps: the eps of the LayerNorm.
     """
 
-    def __init__(self, tap: Tap, num_outputs: int) -> None:
+    def __init__(self, tap: Tap, num_outputs: int, norm_eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(tap.dim) if tap.summary == 0 else nn.Identity()
+        self.norm = nn.LayerNorm(tap.dim, eps=norm_eps) if tap.summary == 0 else nn.Identity()
         self.classifiers = nn.ModuleList(nn.Linear(tap.dim, num_outputs) for _ in range(max(tap.summary, 1)))
 
     def forward(self, features: Tensor, tokens: Tensor, side: Tensor | None) -> Tensor:

@@ -24,13 +24,14 @@ class GAH(nn.Module):
         tap: where it reads.
         num_outputs: the number of outputs.
         stride: the paper's sub-sampling: 1, 2 or 3.
+        norm_eps: the eps of the LayerNorm before the readout, on a backbone without class token (Swin).
     """
 
-    def __init__(self, tap: Tap, num_outputs: int, stride: int = 2) -> None:
+    def __init__(self, tap: Tap, num_outputs: int, stride: int = 2, norm_eps: float = 1e-5) -> None:
         super().__init__()
         self.tap, self.stride = tap, stride
         self.attention = Attention(tap.dim, num_heads=math.gcd(tap.dim, 8), qkv_bias=False)
-        self.readout = Readout(tap, num_outputs)
+        self.readout = Readout(tap, num_outputs, norm_eps)
 
     def features(self, tokens: Tensor) -> Tensor:
         """``(B, prefix + h·w, dim)`` to the head's tokens, ``(B, ⌈h/stride⌉·⌈w/stride⌉, dim)``."""

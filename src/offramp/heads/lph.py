@@ -21,9 +21,10 @@ class LPH(nn.Module):
         tap: where it reads.
         num_outputs: the number of outputs.
         depthwise: whether the depth-wise convolution is there.
+        norm_eps: the eps of the LayerNorm before the readout, on a backbone without class token (Swin).
     """
 
-    def __init__(self, tap: Tap, num_outputs: int, depthwise: bool = True) -> None:
+    def __init__(self, tap: Tap, num_outputs: int, depthwise: bool = True, norm_eps: float = 1e-5) -> None:
         super().__init__()
         self.tap = tap
         layers: list[nn.Module] = [nn.Conv2d(tap.dim, tap.dim, 1), nn.GELU(), nn.BatchNorm2d(tap.dim)]
@@ -31,7 +32,7 @@ class LPH(nn.Module):
             local = nn.Conv2d(tap.dim, tap.dim, 3, padding=1, groups=tap.dim)
             layers += [local, nn.GELU(), nn.BatchNorm2d(tap.dim)]
         self.local = nn.Sequential(*layers, nn.Conv2d(tap.dim, tap.dim, 1), nn.BatchNorm2d(tap.dim))
-        self.readout = Readout(tap, num_outputs)
+        self.readout = Readout(tap, num_outputs, norm_eps)
 
     def features(self, tokens: Tensor) -> Tensor:
         """``(B, prefix + h·w, dim)`` to the head's tokens, ``(B, h·w, dim)``."""
