@@ -2,13 +2,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint examples clean
+.PHONY: demo test quick slowest lint examples clean
 
 demo: $(VENV)/.installed
 	$(BIN)/offramp demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slowest"
+
+# What a contributor runs after every change: under a minute on two cores.
+quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not slowest"
+
+slowest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slowest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -123,7 +123,7 @@ def test_goals_that_cannot_be(goal, message):
     ("goal", "message"),
     [
         ({"target_speedup": 50}, "out of reach: the first exit alone gives 3.50"),
-        ({"max_cost": 5.0}, "no exit costs at most 5 macs: the first alone costs 12"),
+        ({"max_cost": 5.0}, "no exit costs at most 5 macs: the first exit alone costs 12"),
         ({"risk": 0.001}, "at least 3067 are needed"),
         ({"risk": 0.001, "method": "ltt"}, "at least 2995 are needed"),
         ({"risk": 0.001, "method": "crc"}, "at least 999 are needed"),

@@ -1,25 +1,33 @@
-"""Risk control: bounds against brute force, promises against simulation, the published mistake against both."""
+"""Risk control: tests against brute force, promises against simulation, the mistakes against both."""
 
+import argparse
 import math
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.guarantees.promises import promised, unshuffled
+from benchmarks.guarantees.world import COSTS, World
 from helpers import random_table, simple_costs
 from scipy.stats import binom
 
-from offramp import calibrate, replay
-from offramp.calibration.bounds import betting_bound, p_value
-from offramp.calibration.risk import exit_losses, last_passed, samples_needed
-from offramp.tasks import Classification
+from offramp import DataError, GoalError, UsageError, calibrate, replay
+from offramp.calibration import columns_of, control
+from offramp.calibration.bounds import p_value, refuted
+from offramp.calibration.losses import exit_losses, loss_of
+from offramp.calibration.order import random_order
+from offramp.calibration.risk import METHODS, last_passed, samples_needed
+from offramp.tasks import Classification, Counting
+from offramp.types import ExitTable
 
 
-def test_the_betting_bound_is_the_least_mean_that_is_refuted():
+def test_a_mean_is_refuted_where_betting_against_it_wins():
     losses = np.random.default_rng(0).binomial(1, 0.1, 300).astype(float)
-    bound = betting_bound(losses, 0.05)
 
     def capital(mean):
-        """Written out step by step."""
+        """Written out step by step; each bet is made before its loss is read."""
         total, best, seen, spread = 0.0, -math.inf, 0.0, 0.0
         variance = 0.25
         for t, loss in enumerate(losses, start=1):
@@ -31,9 +39,10 @@ def test_the_betting_bound_is_the_least_mean_that_is_refuted():
             variance = (0.25 + spread) / (1 + t)
         return best
 
-    assert capital(bound + 1e-6) > math.log(20)
-    assert capital(bound - 1e-6) <= math.log(20)
-    assert losses.mean() < bound < losses.mean() + 0.1
+    means = np.linspace(losses.mean() + 0.001, 0.3, 60)
+    assert [refuted(losses, mean, 0.05) for mean in means] == [capital(mean) > math.log(20) for mean in means]
+    assert {refuted(losses, mean, 0.05) for mean in means} == {True, False}
+    assert not refuted(np.array([0.0] * 900 + [1.0] * 300), 0.2, 0.05), "the mean itself is above"
 
 
 def test_p_values():
@@ -48,48 +57,147 @@ def test_p_values():
 
 
 @pytest.mark.parametrize("method", ["ucb", "ltt", "crc"])
-def test_the_number_of_samples_needed_is_exact(method):
+@pytest.mark.parametrize("delta", [0.5, 0.05, 1e-9])
+def test_the_number_of_samples_needed_is_exact(method, delta):
     from offramp.calibration.risk import _passes
 
-    for risk in (0.01, 0.05, 0.2):
-        n = samples_needed(risk, 0.05, method)
-        assert _passes(np.zeros(n), risk, 0.05, method)
-        assert not _passes(np.zeros(n - 1), risk, 0.05, method)
+    for risk in (0.01, 0.05, 0.07, 0.2, 0.7):
+        n = samples_needed(risk, delta, method)
+        assert _passes(np.zeros(n), risk, delta, method)
+        assert n == 1 or not _passes(np.zeros(n - 1), risk, delta, method)
+    assert samples_needed(0.001, 0.05, "ucb") == 3067
 
 
-def first_failed(grid, losses, risk, delta, method):
-    """The mistake of the published code: the first threshold that failed is returned."""
-    passed = last_passed(grid, losses, risk, delta, method)
-    if passed is None:
-        return float(grid[0])
-    rows = np.flatnonzero(grid == passed)[0] + 1
-    return float(grid[min(rows, len(grid) - 1)])
+@pytest.mark.parametrize("method", ["ucb", "ltt", "crc"])
+@pytest.mark.parametrize("risk", [4e-6, 1e-9, 1e-12])
+def test_a_tiny_risk_takes_no_memory_to_refuse(method, risk):
+    least = {"ucb": -math.log(0.05) / risk, "ltt": -math.log(0.05) / risk, "crc": 1 / risk}[method]
+    tracemalloc.start()
+    needed = samples_needed(risk, 0.05, method)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert least * 0.999 <= needed <= least * 1.03
+    assert peak < 2e8
+    with pytest.raises(
+        GoalError, match=f"400 samples cannot promise a risk of {risk:g} by {method}: at least {needed}"
+    ):
+        calibrate(random_table(400), simple_costs(), risk=risk, method=method)
 
 
-def violations(method, choose, draws=1000, n=500, risk=0.05, delta=0.1):
-    """How often the true risk of the chosen threshold is above what was promised, and the mean of the true risks.
+SMALL = argparse.Namespace(n=2000, risk=0.05, delta=0.05, seed=3)
 
-    A sample loses at every threshold below its own uniform number, times two: the true risk at ``t`` is (1 − t) / 2.
-    """
-    grid = np.linspace(1, 0.8, 6)
+
+@pytest.mark.parametrize("by_class", [False, True], ids=["shuffled", "class by class"])
+@pytest.mark.parametrize("method", METHODS)
+def test_promises_hold_in_any_order_of_the_samples_and_the_published_mistake_breaks_them(method, by_class):
+    kept, broken = promised(World(), method, by_class, 200, SMALL)
+    assert kept["returns"] == "last passed"
+    if method in ("ucb", "ltt"):
+        assert kept["violations"] <= kept["limit"] < broken["violations"]
+    if method == "crc":
+        assert kept["mean_risk"] <= 0.05 < broken["mean_risk"]
+    if method == "naive":
+        assert kept["violations"] > kept["limit"]
+
+
+def test_losses_between_0_and_1_are_promised_too():
+    for method in ("ucb", "ltt", "crc"):
+        row = promised(World(loss="brier"), method, True, 100, SMALL)[0]
+        assert row["mean_risk"] <= 0.05 if method == "crc" else row["violations"] <= row["limit"]
+
+
+def test_rows_class_by_class_break_a_bound_that_reads_them_as_they_come():
+    assert unshuffled(World(), True, 60, SMALL)["violations"] > 0.2
+    assert unshuffled(World(), False, 60, SMALL)["violations"] <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 60)
+
+
+def test_conformal_risk_control_holds_where_losses_fall_again():
+    """First all lose a little, then few lose much: without the largest loss so far the mean risk is 8 % too large."""
+    n, risk = 100, 5.0001 / 101
+    grid = np.linspace(1, 0, 129)
+    small = risk * (n + 1) / n - 1 / n
+    means = {1.0: 0.0} | dict(zip(grid[1:].tolist(), np.linspace(small - 1e-9, 4 * small, 128).tolist(), strict=True))
     true = []
-    for draw in range(draws):
-        own = np.random.default_rng((1, draw)).random(n) * 2
-        chosen = choose(grid, lambda t, own=own: (own < 1 - t).astype(float), risk, delta, method)
-        true.append(0.0 if chosen is None else (1 - chosen) / 2)
-    return np.mean(np.array(true) > risk + 1e-12), np.mean(true)
+    for draw in range(2000):
+        own = np.random.default_rng(draw).random(n)
+
+        def losses(threshold, own=own):
+            mean = means[threshold]
+            return np.full(n, mean) if mean < small else (own < mean).astype(float)
+
+        true.append(means[last_passed(grid, losses, risk, 0.05, "crc")])
+    assert np.mean(true) <= risk
 
 
-@pytest.mark.parametrize("method", ["ucb", "ltt"])
-def test_promises_hold_and_the_published_mistake_breaks_them(method):
-    limit = 0.1 + 2 * math.sqrt(0.1 * 0.9 / 1000)
-    assert violations(method, last_passed)[0] <= limit
-    assert violations(method, first_failed)[0] > limit
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("loss", ["disagreement", "gap", "brier"])
+def test_the_order_of_the_rows_changes_nothing(method, loss):
+    table = World().table(np.random.default_rng(0), 800, True)
+    outputs, targets = table.outputs.clone(), table.targets.clone()
+    outputs[:, 400:600], targets[400:600] = outputs[:, :200], targets[:200]  # some samples are there twice
+    table = replace(table, outputs=outputs, targets=targets)
+    found = []
+    own = random_order(table, 0)[0]
+    for rows in (torch.arange(800), torch.arange(799, -1, -1), torch.randperm(800), own, own.argsort()):
+        shuffled = table.take(rows)
+        found.append(control(columns_of(shuffled, COSTS), shuffled, Classification(), 0.1, 0.1, method, loss))
+    assert all(point.thresholds == found[0][0].thresholds and record == found[0][1] for point, record in found)
+    assert found[0][0].thresholds[0] is not None
 
 
-def test_conformal_risk_control_holds_on_average():
-    assert violations("crc", last_passed, risk=0.05)[1] <= 0.05
-    assert violations("crc", first_failed, risk=0.05)[1] > 0.05
+def test_the_order_is_random_for_each_table_and_each_seed():
+    """What stands first is no matter of where it stood, of what it is, or of how often it is there."""
+    rows = 200
+    few = torch.arange(rows) % 4 == 0
+    places, seen = [], set()
+    for draw in range(300):
+        values = torch.zeros(2, rows, 3)
+        values[0, :, 0] = few.float()
+        values[1, 0, 2] = draw
+        table = ExitTable(values, torch.zeros(rows, dtype=torch.long), (1, 2), ("linear", "final"), "classification")
+        order, digest = random_order(table, 0)
+        assert sorted(order.tolist()) == list(range(rows))
+        places.append(few[order].double())
+        seen |= {digest}
+    share = torch.stack(places).mean(0)
+    assert len(seen) == 300
+    assert float((share - 0.25).abs().max()) < 5 * math.sqrt(0.25 * 0.75 / 300)
+    orders = {tuple(random_order(table, seed)[0].tolist()) for seed in (-1, 0, 1, 2**70)}
+    assert len(orders) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tables_of_any_dtype(dtype):
+    table = random_table(600)
+    table = replace(table, outputs=table.outputs.to(dtype), targets=table.targets.to(torch.int32))
+    policy = calibrate(table, simple_costs(), risk=0.3, method="ltt")
+    assert len(policy.provenance["guarantee"]["digest"]) == 16
+
+
+class Told(Classification):
+    """Classes whose score stands in the last column."""
+
+    def score(self, kind, output, previous):
+        return output[:, -1].float()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_stand_on_a_threshold_are_counted_as_the_policy_will_count_them(method):
+    """In float32, 0.9 is less than 0.9, and a comparison with 0.9 in float32 is not one in float64."""
+    steps = np.linspace(1, 0, 101).astype(np.float32)
+    for own in steps[5:60:7]:
+        n = 1000
+        outputs = torch.zeros(2, n, 3)
+        outputs[0, :, -1] = float(own)
+        outputs[0, :, 0], outputs[1, :, 1] = 2.0, 2.0  # whoever leaves is wrong
+        outputs[0, : n // 2, -1], outputs[0, : n // 2, 1] = 0.99, 3.0  # but for those who are surer
+        table = ExitTable(outputs, torch.ones(n, dtype=torch.long), (1, 2), ("linear", "final"), "classification")
+        costs = simple_costs(1)
+        point, _ = control(columns_of(table, costs, task=Told()), table, Told(), 0.1, 0.1, method)
+        policy = calibrate(table, costs, risk=0.1, confidence=0.9, method=method, task=Told())
+        assert policy.thresholds == point.thresholds
+        lost = replay(policy, table, Told()).output.argmax(1) != 1
+        assert float(lost.double().mean()) <= 0.1
 
 
 @pytest.mark.parametrize("loss", ["disagreement", "gap", "brier"])
@@ -102,9 +210,48 @@ def test_losses_of_exits(loss):
     answers = table.outputs.argmax(2)
     if loss == "disagreement":
         assert torch.equal(found[0], (answers[0] != answers[3]).double())
+    right = answers == table.targets
     if loss == "gap":
-        right = answers == table.targets
         assert torch.equal(found[1], (right[3] & ~right[1]).double())
+    if loss == "brier":
+        true = torch.nn.functional.one_hot(table.targets, 5)
+        scores = ((table.outputs.double().softmax(2) - true) ** 2).sum(2)
+        assert torch.allclose(found[2], ((scores[2] - scores[3]) / 2).clamp(min=0), atol=1e-6)
+        worst = torch.tensor([[90.0, -90.0]]), torch.tensor([[-90.0, 90.0]]), torch.tensor([1])
+        assert float(loss_of("brier", *worst, task)) == 1
+
+
+def test_what_cannot_be_promised_gets_one_sentence():
+    table, costs = random_table(), simple_costs()
+    columns = columns_of(table, costs)
+    for arguments, sentence in (
+        ((0.1, 0.1, "ucbb"), "did you mean 'ucb'"),
+        ((0.1, 0.1, "ucb", "gapp"), "did you mean 'gap'"),
+        ((0.1, 0.0), "it lies between 0 and 1"),
+        ((0.1, 1.0), "it lies between 0 and 1"),
+        ((0.1, math.nan), "it lies between 0 and 1"),
+        ((1e-13, 0.1), "between 1e-12 and 1"),
+        ((1.0, 0.1), "between 1e-12 and 1"),
+        ((math.nan, 0.1), "between 1e-12 and 1"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            control(columns, table, Classification(), *arguments)
+    with pytest.raises(UsageError, match="'gap' is for classes"):
+        control(columns, table, Counting(), 0.1, 0.1, loss="gap")
+    broken = replace(table, outputs=table.outputs.clone())
+    broken.outputs[-1, 7] = math.nan
+    with pytest.raises(DataError, match="losses are not finite"):
+        control(columns, broken, Classification(), 0.1, 0.1, loss="brier")
+
+
+@pytest.mark.parametrize("delta", [5e-324, 1e-12, 1 - 1e-12])
+def test_confidence_may_be_nearly_0_or_nearly_1(delta):
+    table = random_table(3000)
+    columns = columns_of(table, simple_costs())
+    for method in ("ucb", "ltt"):
+        point, record = control(columns, table, Classification(), 0.3, delta, method)
+        assert record["delta"] == delta
+        assert sum(point.shares) == pytest.approx(1)
 
 
 def test_a_policy_with_a_promise_says_so():
@@ -116,7 +263,11 @@ def test_a_policy_with_a_promise_says_so():
         "was calibrated on."
     )
     assert promise["samples"] == 3000
+    assert promise["seed"] == 0
     answers = replay(policy, table).output.argmax(1)
     lost = (answers != table.targets) & (table.outputs[-1].argmax(1) == table.targets)
     assert float(lost.double().mean()) <= 0.1
     assert "No promise" in calibrate(table, costs, risk=0.1, method="naive").provenance["guarantee"]["sentence"]
+    assert calibrate(table, costs, risk=0.1, seed=7).provenance["guarantee"]["seed"] == 7
+    with pytest.raises(UsageError, match="seed belongs to a promise about risk"):
+        calibrate(table, costs, max_drop=0.1, seed=0)

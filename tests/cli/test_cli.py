@@ -212,7 +212,7 @@ WRONG = {
     "empty folder": (1, ["predict", "-m", "MODEL", "EMPTY"], "holds no images"),
     "empty data": (1, ["evaluate", "MODEL", "EMPTY"], "holds no images"),
     "glob": (1, ["predict", "-m", "MODEL", "EMPTY/*.jpg"], "nothing matches"),
-    "bench": (2, ["bench", "MODEL"], "give data"),
+    "bench": (2, ["bench", "MODEL", "--threshold", "0.5"], "expects no shares of exits: name data, or give --shares"),
     "shares": (2, ["bench", "MODEL", "--shares", ".5,.5"], "2 shares for 2 early exits and the final one"),
     "shares text": (2, ["bench", "MODEL", "--shares", "a,b,c"], "numbers with commas"),
     "recipe": (2, ["train", "nowhere.yaml", "--out", "x"], "could not be read"),

@@ -13,8 +13,8 @@ def test_demo_and_predict(tmp_path, monkeypatch, capsys):
 
     def shorter(path):
         recipe = read(path)
-        assert yaml.safe_load(path.read_text())["training"]["epochs"] > 2
-        return recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 2})})
+        assert yaml.safe_load(path.read_text())["training"]["epochs"] > 5
+        return recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 5})})
 
     monkeypatch.setattr(offramp.recipe, "read_recipe", shorter)
     out = tmp_path / "demo"
@@ -24,7 +24,7 @@ def test_demo_and_predict(tmp_path, monkeypatch, capsys):
         result = json.loads(text)
         assert result["samples"] == 360
         assert set(result["dynamic"]["speedup"]) == {"layers", "macs", "measured"}
-        assert result["static"]["value"] > 0.15
+        assert result["static"]["value"] > 0.6, "one digit in ten is right by chance, a quarter after one epoch"
     code, text, _ = run_cli(monkeypatch, capsys, "predict", "--model", out / "model", out / "images", "--json")
     assert code == 0
     assert len(json.loads(text)) == 20

@@ -19,11 +19,27 @@ def test_macs_of_a_known_model():
     assert costs.seconds is None
 
 
-def test_seconds_are_there_for_every_part():
-    costs = offramp.profile(tiny_model(), batch_size=3, repeats=2)
-    assert len(costs.seconds.steps) == 4
-    assert len(costs.seconds.heads) == 3
-    assert min(costs.seconds.stem, *costs.seconds.steps, *costs.seconds.heads, costs.seconds.final) > 0
+def test_every_part_gets_its_own_seconds(monkeypatch):
+    model, now, batches = tiny_model(), [0.0], set()
+
+    def takes(module, seconds):
+        module.register_forward_hook(lambda _, args, __: now.__setitem__(0, now[0] + seconds) or batches.add(len(args[0])))
+
+    inner = model.backbone.model
+    for module, seconds in (
+        (inner.patch_embed, 0.5),
+        *((block, 10.0 + k) for k, block in enumerate(inner.blocks)),
+        *((head, 1.0 + k) for k, head in enumerate(model.heads)),
+        (inner.head, 0.25),
+    ):
+        takes(module, seconds)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    costs = offramp.profile(model, batch_size=3, repeats=2)
+    for seconds in (costs.seconds, costs.p95):
+        assert (seconds.stem, seconds.final) == (0.5, 0.25)
+        assert seconds.steps == (10.0, 11.0, 12.0, 13.0)
+        assert seconds.heads == (1.0, 2.0, 3.0)
+    assert batches == {1, 3}, "one image for the MACs"
     assert costs.batch_size == 3
     assert costs.conditions["threads"] == torch.get_num_threads()
 

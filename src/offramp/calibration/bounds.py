@@ -1,4 +1,4 @@
-"""Bounds on a mean from a sample, without assumptions on its distribution; losses lie between 0 and 1."""
+"""Tests of a mean from a sample, without assumptions on its distribution; losses lie between 0 and 1."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ import numpy as np
 from scipy.stats import binom
 
 
-def betting_bound(losses: np.ndarray, delta: float) -> float:
-    """An upper bound on the mean that holds with probability 1 − delta (Waudby-Smith and Ramdas, 2010.09686).
+def refuted(losses: np.ndarray, mean: float, delta: float) -> bool:
+    """Whether losses in a random order refute that their mean is ``mean`` or more (2010.09686).
 
-    The bound of the hedged-capital martingale for the upper side, found by bisection.
+    Waudby-Smith and Ramdas bet on every loss being below ``mean``. If they are not, a capital of 1 ever becomes 1 /
+    delta with a probability of at most delta. Each bet is set before its loss is seen, by the variance of those before;
+    no more than all the capital is staked. Their upper confidence bound is the least mean that is refuted.
+
+    Capital is taken at its highest, over all first so many losses, which is why their order has to be a random one. A
+    mean that is not above that of the losses themselves is never refuted; that is our choice.
 
     Args:
-        losses: shape ``(n,)``, independent, each between 0 and 1.
-        delta: how often the bound may be too low.
+        losses: shape ``(n,)``, each between 0 and 1, exchangeable.
+        mean: the mean that is tested, between 0 and 1.
+        delta: how often a true mean may be refuted.
     """
-    n = len(losses)
+    if not losses.mean() < mean:
+        return False
+    n, goal = len(losses), -math.log(delta)
     steps = np.arange(1, n + 1)
-    mean = (0.5 + losses.cumsum()) / (1 + steps)
-    variance = (0.25 + ((losses - mean) ** 2).cumsum()) / (1 + steps)
+    means = (0.5 + losses.cumsum()) / (1 + steps)
+    variance = (0.25 + ((losses - means) ** 2).cumsum()) / (1 + steps)
     before = np.concatenate([[0.25], variance[:-1]])
-    bets = np.minimum(np.sqrt(2 * math.log(1 / delta) / (n * before)), 1.0)
-    goal = math.log(1 / delta)
-
-    def refuted(candidate: float) -> bool:
-        with np.errstate(divide="ignore"):
-            capital = np.log(np.maximum(1 - bets * (losses - candidate), 0)).cumsum()
-        return bool(capital.max() > goal)
-
-    low, high = float(losses.mean()), 1.0
-    if not refuted(high):
-        return 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if refuted(middle) else (middle, high)
-    return high
+    bets = np.minimum(np.sqrt(2 * goal / (n * before)), 1.0)
+    with np.errstate(divide="ignore"):
+        capital = np.log(1 - bets * (losses - mean)).cumsum()
+    return bool(capital.max() > goal)
 
 
 def p_value(losses: np.ndarray, risk: float) -> float:

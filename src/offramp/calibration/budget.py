@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.calibration.search import Columns
+from offramp.calibration.search import Columns, midway
 from offramp.errors import GoalError
 
 
@@ -21,18 +22,19 @@ def exit_distribution(columns: Columns, budget: float) -> tuple[float, ...]:
     Raises:
         GoalError: a budget below the first exit's cost, or above that of the final exit with all heads before it.
     """
-    heads = (*columns.heads, 0.0)
-    costs = torch.tensor([s + h for s, h in zip(columns.segments, heads, strict=True)], dtype=torch.float64).cumsum(0)
+    costs = np.cumsum([s + h for s, h in zip(columns.segments, (*columns.heads, 0.0), strict=True)])
     low, high = -20.0, 20.0  # of log q
 
-    def shares(log_q: float) -> Tensor:
-        return (torch.arange(len(costs), dtype=torch.float64) * log_q).softmax(0)
+    def shares(log_q: float) -> np.ndarray:
+        logs = np.arange(len(costs)) * log_q
+        powers = np.exp(logs - logs.max())
+        return powers / powers.sum()
 
-    if not float(costs[0]) <= budget <= float(costs[-1]):
+    if not costs[0] <= budget <= costs[-1]:
         raise GoalError(f"a mean cost of {budget:g} is out of reach: exits cost from {costs[0]:g} to {costs[-1]:g}")
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if float(shares(middle) @ costs) < budget else (low, middle)
+        low, high = (middle, high) if shares(middle) @ costs < budget else (low, middle)
     return tuple(shares((low + high) / 2).tolist())
 
 
@@ -52,7 +54,7 @@ def quota_thresholds(scores: Tensor, shares: tuple[float, ...]) -> tuple[float |
         if count == 0:
             thresholds.append(None)
             continue
-        threshold = 0.0 if count == len(ranked) else float(ranked[count - 1] + ranked[count]) / 2
+        threshold = 0.0 if count == len(ranked) else float(midway(ranked[count], ranked[count - 1]))
         thresholds.append(threshold)
         inside &= row < threshold
     return tuple(thresholds)

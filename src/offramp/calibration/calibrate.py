@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from offramp.calibration.columns import columns_of
-from offramp.calibration.expected import expected
+from offramp.calibration.candidates import candidates, within
+from offramp.calibration.columns import TableColumns
+from offramp.calibration.conditions import check_seconds, conditions_here
+from offramp.calibration.goals import Goal
 from offramp.calibration.risk import control
-from offramp.calibration.rules import calibrate_rule
-from offramp.calibration.search import Columns, Point, between, evaluate, frontier
-from offramp.calibration.shared import best_shared, some_sets, sweep
+from offramp.calibration.rules import NO_SCORE, RULES, calibrate_rule
+from offramp.calibration.search import rounded_up
 from offramp.errors import GoalError, UsageError
 from offramp.policies import Policy
 from offramp.policies.threshold import Threshold
+from offramp.registry import unknown
 from offramp.tasks import Task, get_task
 from offramp.types import CostTable, ExitTable
 
@@ -30,49 +29,65 @@ def calibrate(
     target_speedup: float | None = None,
     max_cost: float | None = None,
     risk: float | None = None,
-    confidence: float = 0.95,
-    method: str = "ucb",
-    loss: str = "disagreement",
+    confidence: float | None = None,
+    method: str | None = None,
+    loss: str | None = None,
+    seed: int | None = None,
     unit: str = "macs",
     score: str | None = None,
     temperatures: tuple[float, ...] = (),
     shared: bool = False,
     rule: str = "threshold",
     task: str | Task | None = None,
+    elsewhere: bool = False,
 ) -> Policy:
-    """Choose thresholds for exactly one goal, on validation data.
+    """Choose a policy for exactly one goal, on validation data.
 
     Each exit has a threshold of its own, found by a search over prices of cost (``calibration.search``); an exit whose
     head costs more than it saves, or that is wrong when it is sure, is switched off. Thresholds stand midway between
     two scores of the table, never on one.
 
+    Before a policy is returned it is replayed on the table, and the goal is judged by that replay; one that fails is
+    dropped and the next best is taken. ``risk`` is judged twice: by its bound, and its share on the table itself must
+    not be larger.
+
     Args:
         table: outputs on validation data.
-        costs: what the parts of the model cost.
+        costs: what the parts of the model cost. Seconds must have been measured where the policy will run: in the
+            runtime and precision of the exit table, on this machine, and in PyTorch with as many threads as now.
         max_drop: the cheapest policy whose metric is at most this much worse than the final exit's, in the units of
             the metric: 0.005 is half a point of accuracy.
         target_speedup: the best policy whose mean cost is this many times below the static backbone's.
-        max_cost: the best policy with which no sample ever costs more, in ``unit``.
+        max_cost: the best policy with which no sample ever costs more, in ``unit``. In seconds that is the 95th
+            percentile of the exit that costs most: one run in twenty took longer when it was measured.
         risk: the cheapest policy that is wrong because of leaving early in at most this share of cases, promised with
             ``confidence``; see ``calibration.risk.control``. One threshold for all exits.
-        confidence: how sure the promise about ``risk`` is.
-        method: how ``risk`` is bounded: ``ucb``, ``ltt``, ``crc`` or ``naive``.
-        loss: what ``risk`` is a share of: ``disagreement`` with the final exit, or ``gap`` in being right.
+        confidence: how sure the promise about ``risk`` is, 0.95 if not given.
+        method: how ``risk`` is bounded: ``ucb``, which is taken if none is given, ``ltt``, ``crc`` or ``naive``.
+        loss: what ``risk`` is a share of: ``disagreement`` with the final exit, which is taken if none is given,
+            ``gap`` in being right, or ``brier``.
+        seed: of the random order in which ``ucb`` reads the samples, 0 if not given.
         unit: what cost means: ``macs`` or ``seconds``.
         score: the kind of score; the task's usual one if not given.
-        temperatures: of each exit's outputs, the final exit last, as ``calibration.fit_temperatures`` gives them.
-        shared: one threshold for all exits that are on, as LGViT has it, in place of one each.
+        temperatures: of each exit's outputs, the final exit last, as ``calibration.fit_temperatures`` gives them; for
+            the rule ``threshold``.
+        shared: one threshold for all exits that are on, as LGViT has it, in place of one each; for the rule
+            ``threshold``.
         rule: for ``max_drop`` and ``target_speedup``, another rule than ``threshold``: ``patience``,
-            ``patient-confident``, ``vote``, ``ensemble``, ``reliability``, ``gates`` or ``scheduler``. What it learns
-            is learned on one half of the table, its own number is chosen on the other.
+            ``patient-confident``, ``vote``, ``ensemble``, ``cascade``, ``exit-distribution``, ``reliability``,
+            ``gates`` or ``scheduler``. What it learns is learned on one half of the table, its own number is chosen on
+            the other; the goal is judged on that other half and on the whole table.
         task: what an output means, where it is none that the table can name.
+        elsewhere: seconds may be those of another machine or another number of threads, for a policy that will run
+            there.
 
     Returns:
-        The policy; its ``provenance`` holds goal, data, and the expected metric, speed-up and exit shares with their
-        intervals (``calibration.expected``).
+        The policy; its ``provenance`` holds goal, data, on what it was judged, and the expected metric, speed-up and
+        exit shares with their intervals (``calibration.expected``).
 
     Raises:
-        UsageError: not exactly one goal, or one out of its range; a table without samples; tables of different models.
+        UsageError: not exactly one goal, or one out of its range; an option that this goal or rule does not read; a
+            table without samples; tables of different models; seconds that were measured in other conditions.
         GoalError: a goal out of reach; the sentence names the nearest that can be reached.
         DataError: scores that are not finite.
     """
@@ -80,118 +95,54 @@ def calibrate(
     asked = {name: value for name, value in goals.items() if value is not None}
     if len(asked) != 1:
         raise UsageError(f"calibrate takes exactly one goal of {', '.join(goals)}")
-    ((goal, value),) = asked.items()
-    _check(goal, value)
+    ((name, value),) = asked.items()
+    goal = Goal(name, value, unit, loss or "disagreement")
+    promise = {"confidence": confidence, "method": method, "loss": loss, "seed": seed}
+    _check_options(name, promise, rule, temperatures, shared, score)
+    if unit == "seconds":
+        wanted = conditions_here(table, costs)
+        check_seconds(costs, {key: wanted[key] for key in wanted if key not in ("host", "threads") or not elsewhere})
     meaning = get_task(table.task if task is None else task)
-    kind = meaning.scores[0] if score is None else score
+    columns = TableColumns(table, costs, goal.limit_unit if name == "max_cost" else unit, score, temperatures, meaning)
+    about: dict[str, Any] = {"goal": {name: value}, "unit": unit, "samples": len(table), "data": dict(table.provenance)}
+    if unit == "seconds":
+        about["measured"] = dict(costs.conditions)
     if rule != "threshold":
-        if goal not in ("max_drop", "target_speedup"):
-            raise UsageError(f"the rule {rule!r} is calibrated for max_drop or target_speedup, not for {goal}")
-        return calibrate_rule(rule, table, costs, meaning, goal, value, unit, kind)
-    columns = columns_of(table, costs, unit, kind, temperatures, meaning)
-    record: dict[str, Any] = {"goal": {goal: value}}
-    if goal == "risk":
-        point, record["guarantee"] = control(columns, table, meaning, value, 1 - confidence, method, loss)
-        record["goal"]["confidence"] = confidence
-    elif goal == "max_cost":
-        point = _within(columns, value, unit)
+        policy, learned = calibrate_rule(rule, table, costs, meaning, goal, columns.kind)
+        return replace(policy, provenance={**about, **learned})  # type: ignore[type-var]
+    if name == "risk":
+        sure = 0.95 if confidence is None else confidence
+        point, about["guarantee"] = control(
+            columns.on(), table, meaning, value, 1 - sure, method or "ucb", goal.loss, seed or 0
+        )
+        about["goal"]["confidence"] = sure
+        points = [point]
     else:
-        point = _shared_point(columns, goal, value) if shared else _point(columns, goal, value)
-    policy = Threshold(point.thresholds, kind, temperatures)
-    about = {"unit": unit, "samples": len(table), "data": dict(table.provenance)}
-    return replace(policy, provenance={**record, **about, "expected": expected(policy, table, costs, meaning, unit)})
-
-
-def _check(goal: str, value: float) -> None:
-    ranges: Mapping[str, tuple[bool, str]] = {
-        "max_drop": (value >= 0, "it is a loss of the metric, 0 or more"),
-        "target_speedup": (value >= 1, "it is a ratio, 1 or more"),
-        "max_cost": (value > 0, "it is a cost, above 0"),
-        "risk": (0 < value < 1, "it is a share of cases, between 0 and 1"),
-    }
-    allowed, reason = ranges[goal]
-    if not allowed:
-        raise UsageError(f"{goal} is {value}; {reason}")
-
-
-def _allowed(columns: Columns, goal: str, value: float, quality: Tensor, cost: Tensor) -> Tensor:
-    if goal == "max_drop":
-        return float(columns.quality[-1].mean()) - quality <= value + 1e-12
-    return columns.static / cost >= value
-
-
-def _better(goal: str, a: Point, b: Point) -> bool:
-    if goal == "max_drop":
-        return (-a.cost, a.quality) > (-b.cost, b.quality)
-    return (a.quality, -a.cost) > (b.quality, -b.cost)
-
-
-def _point(columns: Columns, goal: str, value: float) -> Point:
-    """The best of the frontier, of what lies between it and its neighbour, and of shared thresholds."""
-    points = frontier(columns)
-    best = _best(columns, goal, value, points)
-    if best is not None:
-        place = points.index(best)
-        # with a largest drop the neighbour that is cheaper is not allowed, with a speed-up the dearer one
-        other = place - 1 if goal == "max_drop" else place + 1
-        if 0 <= other < len(points):
-            cheap, dear = sorted((points[other], best), key=lambda p: p.cost)
-            points += between(columns, cheap, dear)
-    for heads in some_sets(points):
-        swept = sweep(columns, heads)
-        row = _row(columns, goal, value, swept.quality, swept.cost)
-        points += [] if row is None else [swept.point(row)]
-    best = _best(columns, goal, value, points)
-    if best is None:
-        raise _out_of_reach(columns, value)
-    return best
-
-
-def _best(columns: Columns, goal: str, value: float, points: list[Point]) -> Point | None:
-    best = None
+        points = within(columns.on(), goal) if name == "max_cost" else candidates(columns, goal, shared)
     for point in points:
-        allowed = _allowed(columns, goal, value, torch.tensor(point.quality), torch.tensor(point.cost))
-        if allowed and (best is None or _better(goal, point, best)):
-            best = point
-    return best
+        thresholds = tuple(None if t is None else rounded_up(t) for t in point.thresholds)
+        chosen = Threshold(thresholds, columns.kind, tuple(temperatures))
+        kept, found = goal.judge(chosen, table, costs, meaning)
+        if kept:
+            return replace(chosen, provenance={**about, "judged_on": ["table"], "expected": found})
+    raise GoalError(f"{name} {value:g} is out of reach: replayed on the table, no policy that was found keeps it")
 
 
-def _row(columns: Columns, goal: str, value: float, quality: Tensor, cost: Tensor) -> int | None:
-    """The best row of quality and cost ``(t,)``; None where no row is allowed."""
-    rows = _allowed(columns, goal, value, quality, cost).nonzero()[:, 0]
-    if len(rows) == 0:
-        return None
-    first, second = (-cost, quality) if goal == "max_drop" else (quality, -cost)
-    rows = rows[first[rows] == first[rows].max()]
-    return int(rows[second[rows].argmax()])
-
-
-def _shared_point(columns: Columns, goal: str, value: float) -> Point:
-    found = best_shared(columns, lambda q, c: _row(columns, goal, value, q, c), lambda a, b: _better(goal, a, b))
-    if found is None:
-        raise _out_of_reach(columns, value)
-    return found
-
-
-def _within(columns: Columns, limit: float, unit: str) -> Point:
-    """The most accurate exit that fits into a limit, alone: whoever comes so far leaves there."""
-    spent, points = 0.0, []
-    for k, (segment, head) in enumerate(zip(columns.segments, columns.heads, strict=False)):
-        spent += segment
-        if spent + head <= limit:
-            points.append(evaluate(columns, tuple(0.0 if j == k else None for j in range(len(columns.heads)))))
-    if columns.static <= limit:
-        points.append(evaluate(columns, (None,) * len(columns.heads)))
-    if not points:
-        first = columns.segments[0] + (columns.heads[0] if columns.heads else 0.0)
-        raise GoalError(f"no exit costs at most {limit:g} {unit}: the first alone costs {first:g}")
-    return max(points, key=lambda p: (p.quality, -p.cost))
-
-
-def _out_of_reach(columns: Columns, value: float) -> GoalError:
-    spent, costs = 0.0, []
-    for segment, head in zip(columns.segments, columns.heads, strict=False):
-        spent += segment
-        costs.append(spent + head)
-    fastest = columns.static / min(costs) if costs else 1.0
-    return GoalError(f"a speed-up of {value:g} is out of reach: the first exit alone gives {fastest:.2f}")
+def _check_options(
+    goal: str, promise: Mapping[str, Any], rule: str, temperatures: Any, shared: bool, score: str | None
+) -> None:
+    """Raise ``UsageError`` for what was given and would not be read."""
+    for option, given in promise.items():
+        if given is not None and goal != "risk":
+            raise UsageError(f"{option} belongs to a promise about risk, and the goal is {goal}")
+    if rule == "threshold":
+        return
+    if rule not in RULES:
+        raise UsageError(unknown("rule to calibrate", rule, ("threshold", *RULES)))
+    if goal not in ("max_drop", "target_speedup"):
+        raise UsageError(f"the rule {rule!r} is calibrated for max_drop or target_speedup, not for {goal}")
+    for option, given in {"temperatures": bool(temperatures), "shared": shared}.items():
+        if given:
+            raise UsageError(f"{option} belongs to the rule 'threshold'; the rule {rule!r} does not read it")
+    if score is not None and rule in NO_SCORE:
+        raise UsageError(f"the rule {rule!r} reads no score of its exits: leave score out")

@@ -2,14 +2,93 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import torch
+from torch import Tensor
 
 from offramp.calibration.search import Columns
 from offramp.errors import DataError, UsageError
+from offramp.policies.threshold import check_temperatures
 from offramp.tasks import Task, get_task
 from offramp.types import CostTable, ExitTable
+
+
+class TableColumns:
+    """The columns of a table for any set of exits that are on.
+
+    A score that compares (``change``) is taken from one exit that is on to the next, as a policy takes it: it depends
+    on the set. Other scores do not, and their columns are the same for every set.
+
+    Args:
+        table: outputs on validation data.
+        costs: what the parts of the model cost.
+        unit: ``macs``, ``seconds`` or ``p95``.
+        score: the kind of score; the task's usual one if not given.
+        temperatures: of each exit's outputs, the final exit last.
+        task: what an output means, where it is none that the table can name.
+
+    Raises:
+        UsageError: tables of different models, no samples, an unknown unit or score, costs that are no costs,
+            temperatures of another number or not above 0.
+        DataError: scores, answers or targets that are not finite.
+    """
+
+    def __init__(
+        self,
+        table: ExitTable,
+        costs: CostTable,
+        unit: str = "macs",
+        score: str | None = None,
+        temperatures: Sequence[float] = (),
+        task: str | Task | None = None,
+    ) -> None:
+        if len(table) == 0:
+            raise UsageError("the exit table holds no samples")
+        if table.after[:-1] != costs.after:
+            raise UsageError(f"the exit table has exits after {table.after[:-1]}, the cost table after {costs.after}")
+        check_temperatures(tuple(temperatures), len(costs.after))
+        self.table, self.temperatures = table, tuple(temperatures)
+        self.task = get_task(table.task if task is None else task)
+        self.kind = self.task.scores[0] if score is None else score
+        self._scores: dict[tuple[int, int | None], Tensor] = {}
+        everything = range(len(table.outputs) - 1)
+        self._all = Columns(self._stacked(everything), self._quality(), *_segments(costs, unit))
+        self.compares = len(everything) > 1 and not torch.equal(self._score(1, None), self._score(1, 0))
+        """Whether scores depend on which exits are on."""
+
+    def on(self, heads: Sequence[int] | None = None) -> Columns:
+        """The columns with some exits on, all if not given; of an exit that is off the score is 0."""
+        return self._all if heads is None or not self.compares else replace(self._all, scores=self._stacked(heads))
+
+    def _stacked(self, heads: Sequence[int]) -> Tensor:
+        stacked = torch.zeros(len(self.table.outputs) - 1, len(self.table), dtype=torch.float64)
+        for k, before in zip(heads, (None, *heads), strict=False):
+            stacked[k] = self._score(k, before)
+        return stacked
+
+    def _score(self, k: int, before: int | None) -> Tensor:
+        """The score of exit ``k`` where ``before`` is the exit that ran before it, ``(samples,)``."""
+        if (k, before) not in self._scores:
+            outputs = self.table.outputs
+            scaled = outputs[k] / self.temperatures[k] if self.temperatures else outputs[k]
+            score = self.task.score(self.kind, scaled, None if before is None else outputs[before]).double()
+            if not torch.isfinite(score).all():
+                raise DataError("some scores are not finite (NaN or infinity): this table cannot be calibrated on")
+            self._scores[k, before] = score
+        return self._scores[k, before]
+
+    def _quality(self) -> Tensor:
+        sign, targets = 1.0 if self.task.higher_is_better else -1.0, self.table.targets
+        quality = torch.stack([sign * self.task.quality(o, targets).double() for o in self.table.outputs])
+        if not torch.isfinite(quality).all():
+            raise DataError(
+                "some answers or targets are not finite (NaN or infinity): this table cannot be calibrated on"
+            )
+        return quality
 
 
 def columns_of(
@@ -20,35 +99,26 @@ def columns_of(
     temperatures: tuple[float, ...] = (),
     task: str | Task | None = None,
 ) -> Columns:
-    """Scores, qualities and costs of a model's exits.
-
-    A score that compares with the exit before (``change``) is taken from exit to exit, all of them on.
+    """Scores, qualities and costs of a model's exits, all of them on; see ``TableColumns``.
 
     Raises:
-        UsageError: tables of different models, no samples, an unknown unit or score.
-        DataError: scores that are not finite.
+        UsageError: tables of different models, no samples, an unknown unit or score, costs that are no costs.
+        DataError: scores, answers or targets that are not finite.
     """
-    if len(table) == 0:
-        raise UsageError("the exit table holds no samples")
-    if table.after[:-1] != costs.after:
-        raise UsageError(f"the exit table has exits after {table.after[:-1]}, the cost table after {costs.after}")
-    meaning = get_task(table.task if task is None else task)
-    kind = meaning.scores[0] if score is None else score
-    sign = 1.0 if meaning.higher_is_better else -1.0
-    previous, scores = None, []
-    for k, output in enumerate(table.outputs[:-1]):
-        scaled = output / temperatures[k] if temperatures else output
-        scores.append(meaning.score(kind, scaled, previous).double())
-        previous = output
-    stacked = torch.stack(scores) if scores else torch.zeros(0, len(table), dtype=torch.float64)
-    if not torch.isfinite(stacked).all():
-        raise DataError("some scores are not finite (NaN or infinity): this table cannot be calibrated on")
-    quality = torch.stack([sign * meaning.quality(o, table.targets).double() for o in table.outputs])
-    if not torch.isfinite(quality).all():
-        raise DataError("some answers or targets are not finite (NaN or infinity): this table cannot be calibrated on")
-    parts = costs.parts(unit)
-    ends = [0, *costs.after, len(parts.steps)]
-    segments = [sum(parts.steps[a:b]) for a, b in pairwise(ends)]
+    return TableColumns(table, costs, unit, score, temperatures, task).on()
+
+
+def _segments(costs: CostTable, unit: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What it costs to get from one exit to the next, stem and final classifier included; and the heads."""
+    try:
+        parts = costs.parts(unit)
+    except ValueError as error:
+        raise UsageError(f"{error}: profile(model) measures them, with repeats above 0") from error
+    segments = [sum(parts.steps[a:b]) for a, b in pairwise((0, *costs.after, len(parts.steps)))]
     segments[0] += parts.stem
     segments[-1] += parts.final
-    return Columns(stacked, quality, tuple(segments), parts.heads)
+    each = (parts.stem, *parts.steps, *parts.heads, parts.final)
+    finite = all(math.isfinite(cost) and cost >= 0 for cost in each)
+    if not finite or min(a + b for a, b in zip(accumulate(segments), (*parts.heads, 0.0), strict=True)) <= 0:
+        raise UsageError(f"the cost table's {unit} are no costs: each is 0 or more, and no exit is free")
+    return tuple(segments), parts.heads

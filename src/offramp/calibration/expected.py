@@ -8,21 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.policies import Policy, replay
+from offramp.policies import Policy
 from offramp.tasks import Task
-from offramp.types import CostTable, ExitTable
+from offramp.types import CostTable, ExitTable, Trace
 
 _NORMAL_95 = 1.959964
 
 
-def expected(policy: Policy, table: ExitTable, costs: CostTable, task: Task, unit: str) -> dict[str, Any]:
+def expected(policy: Policy, trace: Trace, table: ExitTable, costs: CostTable, task: Task, unit: str) -> dict[str, Any]:
     """Metric, speed-up and exit shares of a policy on a table, as JSON values.
 
     ``intervals`` are 95 % intervals of the mean over samples like these (normal approximation), for the metric, its
     ``change`` against the final exit, and the speed-up. A policy that was chosen on the same samples looks a little
     better here than it will elsewhere; the intervals do not know that.
+
+    Args:
+        policy: the policy.
+        trace: what it did on the table: ``replay(policy, table, task)``.
+        table: every exit's output.
+        costs: what the parts cost.
+        task: what an output means.
+        unit: what cost means, ``macs`` or ``seconds``.
     """
-    trace = replay(policy, table, task)
     static = task.quality(table.outputs[-1], table.targets).double()
     dynamic = task.quality(trace.output, table.targets).double()
     spent = torch.tensor(costs.to_exit(policy.heads, unit), dtype=torch.float64)[trace.exit]

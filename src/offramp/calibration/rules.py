@@ -11,8 +11,8 @@ import torch
 
 from offramp.calibration.budget import exit_distribution, quota_thresholds
 from offramp.calibration.columns import columns_of
-from offramp.calibration.expected import expected
 from offramp.calibration.fit import fit_cascade, fit_ensemble, fit_gates, fit_maps, fit_scheduler
+from offramp.calibration.goals import Goal
 from offramp.calibration.search import Columns, frontier
 from offramp.calibration.temperature import halves
 from offramp.errors import GoalError, UsageError
@@ -23,7 +23,6 @@ from offramp.policies.patience import Patience, PatientConfident
 from offramp.policies.reliability import Reliability
 from offramp.policies.threshold import Threshold
 from offramp.policies.vote import Vote
-from offramp.registry import unknown
 from offramp.tasks import Task
 from offramp.types import CostTable, Evidence, ExitTable
 
@@ -31,44 +30,38 @@ _LEVELS = 40
 
 
 def calibrate_rule(
-    rule: str, table: ExitTable, costs: CostTable, task: Task, goal: str, value: float, unit: str, score: str
-) -> Policy:
-    """The best policy of a rule for ``max_drop`` or ``target_speedup``; see ``offramp.calibrate``.
+    rule: str, table: ExitTable, costs: CostTable, task: Task, goal: Goal, score: str
+) -> tuple[Policy, dict[str, Any]]:
+    """The best policy of a rule for ``max_drop`` or ``target_speedup``, and how it came about; see ``calibrate``.
 
     Raises:
-        UsageError: an unknown rule.
+        UsageError: a table that is too small to be cut in two.
         GoalError: no policy of this rule reaches the goal; the sentence names the nearest.
     """
-    if rule not in RULES:
-        raise UsageError(unknown("rule to calibrate", rule, ("threshold", *RULES)))
+    if len(table) < 2:
+        raise UsageError(f"the rule {rule!r} needs two halves of a table, to learn and to choose on; it has 1 sample")
     fitted, chosen = halves(table)
-    best: tuple[tuple[float, float], Policy, dict[str, Any]] | None = None
+    found: list[tuple[tuple[float, float], Policy, dict[str, Any]]] = []
     nearest = -np.inf
-    sign = 1.0 if task.higher_is_better else -1.0
-    for policy in RULES[rule](fitted, chosen, costs, task, unit, score):
-        found = expected(policy, chosen, costs, task, unit)
-        quality, speedup = sign * found[task.metric], found[f"{unit}_speedup"]
-        drop = sign * found[f"static_{task.metric}"] - quality
-        if goal == "max_drop":
-            allowed, rank, near = drop <= value + 1e-12, (speedup, quality), -drop
-        else:
-            allowed, rank, near = speedup >= value, (quality, speedup), speedup
-        nearest = max(nearest, near)
-        if allowed and (best is None or rank > best[0]):
-            best = (rank, policy, found)
-    if best is None:
-        reached = f"a drop of {-nearest:.4g}" if goal == "max_drop" else f"a speed-up of {nearest:.2f}"
-        raise GoalError(f"{goal} {value:g} is out of reach for the rule {rule!r}; the nearest is {reached}")
-    about = {
-        "goal": {goal: value},
-        "rule": rule,
-        "unit": unit,
-        "samples": len(chosen),
-        "samples_to_fit": len(fitted),
-        "data": dict(table.provenance),
-        "expected": best[2],
-    }
-    return replace(best[1], provenance=about)  # type: ignore[type-var]
+    tried = RULES[rule](fitted, chosen, costs, task, goal.unit, score) if costs.after else ()
+    for policy in tried:
+        kept, worth = goal.judge(policy, chosen, costs, task)
+        reached = goal.reached(worth, task)
+        if kept:
+            kept, whole = goal.judge(policy, table, costs, task)
+            reached = min(reached, goal.reached(whole, task))
+        nearest = max(nearest, reached)
+        if kept:
+            found.append((goal.rank(worth, task), policy, worth))
+    if not np.isfinite(nearest):
+        raise GoalError(f"the rule {rule!r} has nothing to choose from with {len(costs.after)} early exits")
+    if not found:
+        best = f"a drop of {-nearest:.4g}" if goal.name == "max_drop" else f"a speed-up of {nearest:.2f}"
+        raise GoalError(f"{goal.name} {goal.value:g} is out of reach for the rule {rule!r}; the nearest is {best}")
+    _, policy, worth = max(found, key=lambda f: f[0])
+    judged_on = ["the half of the table that it was chosen on", "table"]
+    samples = {"samples": len(chosen), "samples_to_fit": len(fitted)}
+    return policy, {"rule": rule, **samples, "judged_on": judged_on, "expected": worth}
 
 
 def _patience(
@@ -165,7 +158,8 @@ def _scheduler(
     heads = tuple(range(len(costs.after)))
     columns = columns_of(fitted, costs, unit, score, task=task)
     to_exit = costs.to_exit(heads, unit)
-    for budget in np.linspace(to_exit[0] * 1.02, columns.static, 14):
+    budgets = np.linspace(to_exit[0] * 1.02, columns.static, 14)
+    for budget in budgets[(to_exit[0] <= budgets) & (budgets <= to_exit[-1])]:
         yield replace(fit_scheduler(fitted, columns, heads, float(budget), task), score=score)
 
 
@@ -181,3 +175,6 @@ RULES: dict[str, Callable[..., Iterable[Policy]]] = {
     "scheduler": _scheduler,
 }
 """From the two halves of a table to the policies of a rule that are worth trying."""
+
+NO_SCORE = frozenset({"patience", "vote", "gates", "scheduler"})
+"""Rules that leave by something else than a score of one's choice."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ class Columns:
     """What the search reads, for ``exits`` early exits and ``samples`` samples.
 
     Args:
-        scores: how sure each early exit is, ``(exits, samples)``.
+        scores: how sure each early exit is, ``(exits, samples)``; float64 that holds the float32 of a policy's scores.
         quality: of each exit's answer, higher is better, the final exit last, ``(exits + 1, samples)``.
         segments: the cost of the blocks that lead to each exit, stem and final classifier included, ``exits + 1``.
         heads: the cost of each head, ``exits``.
@@ -32,6 +34,11 @@ class Columns:
     def static(self) -> float:
         """The cost of the backbone without exits."""
         return sum(self.segments)
+
+    @property
+    def static_quality(self) -> float:
+        """The mean quality of the final exit."""
+        return float(self.quality[-1].mean())
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def evaluate(columns: Columns, thresholds: tuple[float | None, ...]) -> Point:
     return Point(thresholds, gained / n, spent / n, shares)
 
 
-def frontier(columns: Columns, prices: int = _PRICES) -> list[Point]:
+def frontier(columns: Columns, prices: int = _PRICES, heads: Sequence[int] | None = None) -> list[Point]:
     """Thresholds that no others of the search beat in both quality and cost, the cheapest first.
 
     For a price of cost in units of quality, thresholds are set one exit after the other, from the last to the first, a
@@ -76,24 +83,45 @@ def frontier(columns: Columns, prices: int = _PRICES) -> list[Point]:
     an exit whose best threshold does not earn the cost of its head is switched off. That is repeated over prices from
     almost nothing to more than any exit is worth. Thresholds stand midway between two scores, at one of 256 cuts of
     equal numbers of samples, so that they follow no single sample.
+
+    Args:
+        columns: what calibration reads.
+        prices: how many prices are tried.
+        heads: the exits that may be on; all if not given.
     """
+    used = range(len(columns.heads)) if heads is None else heads
     order = columns.scores.argsort(dim=1, descending=True)
     scale = 1 / columns.static
     thresholds: list[float | None] = [None] * len(columns.heads)
     found = {tuple(thresholds): evaluate(columns, tuple(thresholds))}
     for price in torch.logspace(-3, 1, prices, dtype=torch.float64).tolist():
-        thresholds = _descend(columns, order, price * scale, thresholds)
+        thresholds = _descend(columns, order, price * scale, thresholds, used)
         found.setdefault(tuple(thresholds), evaluate(columns, tuple(thresholds)))
     return pareto(list(found.values()))
 
 
-def between(columns: Columns, cheap: Point, dear: Point, steps: int = 6) -> list[Point]:
-    """Points between two of a frontier: prices between theirs, and thresholds between theirs."""
-    found = []
-    for share in torch.linspace(0, 1, steps + 2)[1:-1].tolist():
-        mixed = tuple(_between(a, b, share) for a, b in zip(cheap.thresholds, dear.thresholds, strict=True))
-        found.append(evaluate(columns, mixed))
-    return found
+def between(cheap: Point, dear: Point, steps: int = 6) -> list[tuple[float | None, ...]]:
+    """Thresholds between those of two points of a frontier; the exits that the cheaper one has are on."""
+    return [
+        tuple(_between(a, b, share) for a, b in zip(cheap.thresholds, dear.thresholds, strict=True))
+        for share in torch.linspace(0, 1, steps + 2)[1:-1].tolist()
+    ]
+
+
+def midway(low: Tensor, high: Tensor) -> Tensor:
+    """Thresholds between scores, as float32 holds them; scores that are neighbours there have none and get ``low``.
+
+    Policies compare scores and thresholds in float32, and so does an exported file. A threshold in float64 could fall
+    on a score there.
+    """
+    middle = ((low + high) / 2).float().to(low.dtype)
+    return torch.where((low < middle) & (middle < high), middle, low)
+
+
+def rounded_up(threshold: float) -> float:
+    """The smallest float32 number that is no smaller: the same float32 scores reach it."""
+    near = np.float32(threshold)
+    return float(near if float(near) >= threshold else np.nextafter(near, np.float32(np.inf)))
 
 
 def pareto(points: list[Point]) -> list[Point]:
@@ -108,11 +136,13 @@ def pareto(points: list[Point]) -> list[Point]:
 def _between(cheap: float | None, dear: float | None, share: float) -> float | None:
     if cheap is None or dear is None:
         return cheap
-    return cheap + share * (dear - cheap)
+    return float(torch.tensor(cheap + share * (dear - cheap), dtype=torch.float32))
 
 
-def _descend(columns: Columns, order: Tensor, price: float, start: list[float | None]) -> list[float | None]:
-    """Coordinate ascent of quality − price · cost from given thresholds."""
+def _descend(
+    columns: Columns, order: Tensor, price: float, start: list[float | None], heads: Sequence[int]
+) -> list[float | None]:
+    """Coordinate ascent of quality − price · cost from given thresholds; exits that are not in ``heads`` stay off."""
     thresholds = list(start)
     exits, samples = columns.scores.shape
     for number in range(_ROUNDS):
@@ -120,6 +150,9 @@ def _descend(columns: Columns, order: Tensor, price: float, start: list[float | 
         reached = _reached(columns, thresholds) if number else torch.ones(exits, samples, dtype=torch.float64)
         value = columns.quality[-1] - price * columns.segments[-1]
         for k in reversed(range(exits)):
+            if k not in heads:
+                value = value - price * columns.segments[k]
+                continue
             gain = (columns.quality[k] - value) * reached[k]
             threshold, earned = _best_cut(columns.scores[k], gain, order[k])
             earns = earned - price * columns.heads[k] * float(reached[k].sum())
@@ -150,13 +183,11 @@ def _best_cut(scores: Tensor, gain: Tensor, order: Tensor) -> tuple[float, float
     ranked = scores[order]
     n = len(order)
     ends = torch.linspace(1, n, min(_CUTS, n)).long() - 1
-    free = torch.ones(len(ends), dtype=torch.bool)
-    inner = ends < n - 1
-    free[inner] = ranked[ends[inner]] > ranked[ends[inner] + 1]  # a cut between equal scores is none
-    ends = ends[free]
+    below = ranked[(ends + 1).clamp(max=n - 1)]
+    cuts = torch.where(ends == n - 1, 0.0, midway(below, ranked[ends]))
+    free = (ends == n - 1) | (cuts > below)  # a cut between equal scores is none
+    ends, cuts = ends[free], cuts[free]
     if len(ends) == 0:
         return 1.0, 0.0
     best = int(sums[ends].argmax())
-    end = int(ends[best])
-    threshold = 0.0 if end == n - 1 else float(ranked[end] + ranked[end + 1]) / 2
-    return threshold, float(sums[end])
+    return float(cuts[best]), float(sums[ends[best]])

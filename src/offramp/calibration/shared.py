@@ -9,7 +9,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from offramp.calibration.search import Columns, Point
+from offramp.calibration.goals import Goal
+from offramp.calibration.search import Columns, Point, midway
 
 _MAX_CANDIDATES = 400
 
@@ -65,35 +66,51 @@ def sweep(columns: Columns, heads: tuple[int, ...]) -> Sweep:
     return Sweep(heads, thresholds, gained / samples, shares @ _to_exit(columns, heads), shares)
 
 
-def best_shared(
-    columns: Columns, choose: Callable[[Tensor, Tensor], int | None], better: Callable[[Point, Point], bool]
-) -> Point | None:
-    """The best shared threshold, exits taken away one by one as long as that helps.
+def shared_points(on: Callable[[tuple[int, ...]], Columns], goal: Goal) -> list[Point]:
+    """For each set of exits that was tried its best shared threshold, where one is allowed.
+
+    Exits are taken away one by one, the one first without which it goes best, as long as that helps; each alone and
+    none are tried as well.
 
     Args:
-        columns: the table.
-        choose: from quality and cost ``(t,)`` to the row of the best that is allowed, or None.
-        better: whether the first of two points is better than the second.
+        on: from a set of exits to the columns with these exits on.
+        goal: ``max_drop`` or ``target_speedup``.
     """
+    columns = on(())
+    tried: list[Point] = []
 
-    def best(heads: tuple[int, ...]) -> Point | None:
-        swept = sweep(columns, heads)
-        row = choose(swept.quality, swept.cost)
-        return None if row is None else swept.point(row)
+    def rank(point: Point) -> tuple[float, float]:
+        return goal.order(point.quality, columns.static / point.cost)
+
+    def best(sets: Sequence[tuple[int, ...]]) -> tuple[Point, tuple[int, ...]] | None:
+        found = []
+        for heads in sets:
+            swept = sweep(on(heads), heads)
+            row = best_row(columns, goal, swept)
+            found += [] if row is None else [(swept.point(row), heads)]
+        tried.extend(point for point, _ in found)
+        return max(found, key=lambda f: rank(f[0]), default=None)
 
     heads = tuple(range(len(columns.heads)))
-    chosen = best(heads)
+    chosen = best([heads])
     while heads:
-        found = [(tuple(k for k in heads if k != gone), gone) for gone in heads]
-        points = [(point, fewer) for fewer, _ in found if (point := best(fewer)) is not None]
-        challenger = None
-        for point, fewer in points:
-            if challenger is None or better(point, challenger[0]):
-                challenger = (point, fewer)
-        if challenger is None or (chosen is not None and not better(challenger[0], chosen)):
+        challenger = best([tuple(k for k in heads if k != gone) for gone in heads])
+        if challenger is None or (chosen is not None and rank(challenger[0]) <= rank(chosen[0])):
             break
-        chosen, heads = challenger
-    return chosen
+        chosen, heads = challenger, challenger[1]
+    best([(), *((k,) for k in range(len(columns.heads)))])  # where heads are dear, none of the larger sets may do
+    return tried
+
+
+def best_row(columns: Columns, goal: Goal, swept: Sweep) -> int | None:
+    """The best threshold of a sweep; None where none is allowed."""
+    speedup = columns.static / swept.cost
+    rows = goal.allows(swept.quality, columns.static_quality, speedup).nonzero()[:, 0]
+    if len(rows) == 0:
+        return None
+    first, second = goal.order(swept.quality, speedup)
+    rows = rows[first[rows] == first[rows].max()]
+    return int(rows[second[rows].argmax()])
 
 
 def some_sets(points: Sequence[Point]) -> list[tuple[int, ...]]:
@@ -110,7 +127,8 @@ def some_sets(points: Sequence[Point]) -> list[tuple[int, ...]]:
 def midpoints(scores: Tensor) -> Tensor:
     """Thresholds midway between neighbouring scores, thinned evenly by rank, and both ends of the range."""
     values = scores.flatten().unique()
-    middle = (values[1:] + values[:-1]) / 2
+    middle = midway(values[:-1], values[1:])
+    middle = middle[middle > values[:-1]]
     if len(middle) > _MAX_CANDIDATES:
         middle = middle[torch.linspace(0, len(middle) - 1, _MAX_CANDIDATES).long()]
     return torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])

@@ -88,6 +88,21 @@ def chosen_policy(artifact: Artifact, file: Path | None, threshold: float | None
     return artifact.policy
 
 
+def chosen_numbers(own: Policy, file: Path | None, threshold: float | None) -> Policy:
+    """The policy to run an exported file with: from another file, one threshold for all exits, or the file's own."""
+    from dataclasses import replace
+
+    from offramp.errors import UsageError
+    from offramp.policies import load_policy
+    from offramp.policies.threshold import Threshold
+
+    if threshold is None:
+        return own if file is None else load_policy(file)
+    if file is not None or not isinstance(own, Threshold):
+        raise UsageError("--threshold is for a file with a threshold policy, and not beside --policy")
+    return replace(own, thresholds=(threshold,) * len(own.thresholds), provenance={})
+
+
 def is_file(model: Path) -> bool:
     """Whether a model is an exported file rather than the folder of a saved one."""
     return model.suffix == ".onnx"

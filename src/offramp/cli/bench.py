@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,15 +10,17 @@ import typer
 from offramp.cli._shared import (
     Device,
     Json,
-    Model,
     OneThreshold,
     PolicyFile,
     Precision,
     RuntimeName,
     Threads,
+    chosen_numbers,
     chosen_policy,
     emit,
     err,
+    file_runtime,
+    is_file,
     out,
     ready,
     table,
@@ -26,17 +28,19 @@ from offramp.cli._shared import (
 
 if TYPE_CHECKING:
     from offramp.engine import Runtime
-    from offramp.policies import Policy
 
 EXAMPLE = "offramp bench my-model fashion_mnist.npz --batch 1 --batch 64"
 
 
 def command(
-    model: Model,
+    model: Annotated[Path, typer.Argument(help="A saved model, a name from offramp list models, or an exported file.")],
     data: Annotated[str | None, typer.Argument(help="Data whose validation images to time; not with --shares.")] = None,
     shares: Annotated[
         str | None,
-        typer.Option(help="Force these shares of exits, final last, on random images: .3,.2,.2,.1,.2"),
+        typer.Option(
+            help="Force these shares of exits, final last, on random images: .3,.2,.2,.1,.2. Without data and this, "
+            "those that the policy expects."
+        ),
     ] = None,
     batch: Annotated[list[int], typer.Option(help="Batch sizes; may be given more than once.", min=1)] = [1, 8, 64],  # noqa: B006
     images: Annotated[int, typer.Option(help="Images in a round.", min=1)] = 128,
@@ -45,7 +49,9 @@ def command(
     threshold: OneThreshold = None,
     runtime: RuntimeName = "torch",
     precision: Precision = "fp32",
-    memory: Annotated[bool, typer.Option(help="Also measure peak memory, in processes of their own.")] = True,
+    memory: Annotated[
+        bool, typer.Option(help="Also measure peak memory, in processes of their own; not of an exported file.")
+    ] = True,
     baseline: Annotated[
         list[str] | None,
         typer.Option(help="A timm name or an .onnx file to time in the same run; may be given more than once."),
@@ -54,40 +60,71 @@ def command(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Time the static backbone and the dynamic model in turn, for each batch size."""
+    """Time the static backbone and the dynamic model in turn, for each batch size.
+
+    An exported file is timed against itself with no exit on.
+    """
+    from functools import partial
+
     from offramp.artifact import save
+    from offramp.data import open_splits
     from offramp.engine import open_runtime, peak_memory
-    from offramp.engine.bench import bench_forced, bench_policy
+    from offramp.engine.bench import bench_forced, bench_policy, expected_shares
+    from offramp.engine.bench_file import bench_file
     from offramp.errors import UsageError
-    from offramp.pipeline import open_for
-    from offramp.policies.forced import forced_shares
+    from offramp.pipeline import open_for, split_of
+    from offramp.policies.forced import Forced, forced_shares
     from offramp.versions import host, versions
 
-    if (data is None) == (shares is None):
-        raise UsageError("give data to run the policy on, or --shares to force the exits")
-    artifact = ready(model, device, threads)
-    computes = open_runtime(runtime, precision, threads)
-    others = {name: _baseline(name, computes) for name in baseline or []}
-    rows: list[dict[str, Any]]
-    if shares is not None:
-        try:
-            parts = [float(s) for s in shares.split(",")]
-        except ValueError:
-            raise UsageError(f"--shares takes numbers with commas between them, not {shares!r}") from None
-        rule: Policy = forced_shares(parts, batch[-1])
-        rows = bench_forced(artifact.model, parts, batch, images, rounds, True, computes, others)
-    else:
-        rule = chosen_policy(artifact, policy, threshold)
-        samples = open_for(artifact, str(data)).validation
-        rows = bench_policy(artifact.model, rule, samples, batch, images, rounds, True, computes, others)
+    if data is not None and shares is not None:
+        raise UsageError("give data to run the policy on, or --shares to force the exits, not both")
+    forced = None if shares is None else _numbers(shares)
     peak = None
-    if memory:
-        err.print("measuring peak memory, each way in a process of its own")
-        peak = peak_memory(artifact.model, rule, computes, batch[-1], partial(save, artifact.model))
+    if is_file(model):
+        opens = file_runtime(runtime, precision, threads)
+        others = {name: _baseline(name, opens) for name in baseline or []}
+        session = opens.open(model)
+        rule = chosen_numbers(session.file.policy, policy, threshold)
+        if data is None:
+            forced = forced or expected_shares(rule)
+            rows = bench_file(session, opens, rule, forced, batch, images, rounds, True, others)
+        else:
+            record = session.file.about["record"]
+            splits = open_splits(data, record.get("validation"), record.get("seed", 0))
+            samples = split_of(splits, "validation")
+            rows = bench_file(session, opens, rule, samples, batch, images, rounds, True, others)
+    else:
+        artifact = ready(model, device, threads)
+        inner, computes = artifact.model, open_runtime(runtime, precision, threads)
+        others = {name: _baseline(name, computes) for name in baseline or []}
+        if data is None:
+            asked = None
+            if forced is None:
+                rule = chosen_policy(artifact, policy, threshold)
+                forced, asked = expected_shares(rule), rule.heads
+            rows = bench_forced(inner, forced, batch, images, rounds, True, computes, others, asked)
+            exits = forced_shares(forced, batch[-1]).exits
+            rule = Forced(exits, len(inner.exits), inner.task.scores[0], asked)
+        else:
+            rule = chosen_policy(artifact, policy, threshold)
+            samples = split_of(open_for(artifact, data), "validation")
+            rows = bench_policy(inner, rule, samples, batch, images, rounds, True, computes, others)
+        if memory:
+            err.print("measuring peak memory, each way in a process of its own")
+            peak = peak_memory(inner, rule, computes, batch[-1], partial(save, inner))
+    about = {"images": data or "random", "shares": forced}
     if json:
-        about = {"host": host(), "versions": versions()}
-        emit({"model": str(model), "rows": rows, "peak_memory": peak, **about})
+        emit({"model": str(model), **about, "rows": rows, "peak_memory": peak, "host": host(), "versions": versions()})
         return
+    show(rows, about, images, list(others))
+    if peak is not None:
+        static, dynamic = (f"{peak[way]['peak_mb']:.0f} MB" for way in ("static", "dynamic"))
+        ratio = peak["dynamic"]["peak_mb"] / peak["static"]["peak_mb"]
+        out.print(f"peak memory, batch {rows[-1]['batch']}: static {static}, dynamic {dynamic}, ratio {ratio:.2f}")
+
+
+def show(rows: list[dict[str, Any]], about: dict[str, Any], images: int, others: list[str]) -> None:
+    """The rows for people."""
     columns = ["batch", "static ms", "dynamic ms", "MACs speed-up", "measured speed-up", "range", "efficiency"]
     cells = [
         [
@@ -98,31 +135,33 @@ def command(
             f"{r['measured_speedup']:.2f}",
             "{:.2f} to {:.2f}".format(*r["measured_speedup_range"]),
             f"{r['efficiency']:.2f}",
+            *(f"{r[f'{name}_ms']:.2f}" for name in others),
         ]
         for r in rows
     ]
-    for name in others:
-        columns.append(f"{name} ms")
-        for row, cell in zip(rows, cells, strict=True):
-            cell.append(f"{row[f'{name}_ms']:.2f}")
-    title = f"{runtime}, {precision}, {rows[0]['threads']} threads, {rounds} rounds of {images} images"
-    table(title, columns, cells)
-    last, single = rows[-1]["offline_per_second"], rows[0]["single_stream_ms"]
-    lines = [
-        [
-            name,
-            f"{single[name]['p50']:.2f}",
-            f"{single[name]['p90']:.2f}",
-            f"{last[name]:.1f}",
-        ]
-        for name in last
-    ]
-    columns = ["", f"p50 ms, batch {rows[0]['batch']}", "p90 ms", f"samples a second, batch {rows[-1]['batch']}"]
+    first, last = rows[0], rows[-1]
+    title = f"{first['runtime']}, {first['precision']}, {first['threads']} threads, "
+    title += f"{first['rounds']} rounds of {images} images"
+    table(title, [*columns, *(f"{name} ms" for name in others)], cells)
+    if about["shares"] is None:
+        out.print(f"The policy ran on validation images of {about['images']}.")
+    else:
+        shares = " ".join(f"{100 * share:.1f}" for share in about["shares"])
+        out.print(f"Exits forced on random images, in the shares {shares} %, the final exit last.")
+    single, offline = first["single_stream_ms"], last["offline_per_second"]
+    lines = [[n, f"{single[n]['p50']:.2f}", f"{single[n]['p90']:.2f}", f"{offline[n]:.1f}"] for n in offline]
+    columns = ["", f"p50 ms, batch {first['batch']}", "p90 ms", f"samples a second, batch {last['batch']}"]
     table("SingleStream and Offline, as MLPerf has them", columns, lines)
-    if peak is not None:
-        static, dynamic = (f"{peak[way]['peak_mb']:.0f} MB" for way in ("static", "dynamic"))
-        ratio = peak["dynamic"]["peak_mb"] / peak["static"]["peak_mb"]
-        out.print(f"peak memory, batch {rows[-1]['batch']}: static {static}, dynamic {dynamic}, ratio {ratio:.2f}")
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    from offramp.errors import UsageError
+
+    try:
+        return [float(s) for s in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--shares takes numbers with commas between them, not {text!r}") from None
 
 
 def _baseline(name: str, runtime: Runtime) -> tuple[Any, tuple[int, ...]]:

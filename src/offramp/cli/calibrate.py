@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,6 +14,7 @@ from offramp.cli._shared import (
     Model,
     Precision,
     RuntimeName,
+    Threads,
     emit,
     err,
     file_runtime,
@@ -26,6 +27,7 @@ from offramp.cli._shared import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from offramp.policies import Policy
     from offramp.tasks import Task
@@ -36,6 +38,17 @@ if TYPE_CHECKING:
 EXAMPLE = "offramp calibrate my-model --max-drop 0.5"
 _UNITS = {"s": ("seconds", 1.0), "ms": ("seconds", 1e-3), "macs": ("macs", 1.0), "mmacs": ("macs", 1e6)}
 _UNITS |= {"gmacs": ("macs", 1e9)}
+REPEATS = 40
+"""How often each run is timed: two in forty are later than the 95th percentile."""
+
+
+class Place(NamedTuple):
+    """Where the policy will run."""
+
+    runtime: str
+    precision: str
+    threads: int
+    device: str
 
 
 def command(
@@ -51,9 +64,16 @@ def command(
     risk: Annotated[
         float | None, typer.Option(help="Wrong because of leaving early in at most this share of cases, as 0.01.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="How sure the promise about --risk is.")] = 0.95,
-    method: Annotated[str, typer.Option(help="How --risk is bounded: ucb, ltt, crc, or naive (no promise).")] = "ucb",
-    loss: Annotated[str, typer.Option(help="What --risk counts: disagreement, gap, brier.")] = "disagreement",
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure the promise about --risk is.", show_default="0.95")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="How --risk is bounded: ucb, ltt, crc, or naive (no promise).", show_default="ucb"),
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="What --risk counts: disagreement, gap, brier.", show_default="disagreement")
+    ] = None,
     rule: Annotated[
         str, typer.Option(help="threshold, exit-distribution, or another of offramp list policies.")
     ] = "threshold",
@@ -61,9 +81,13 @@ def command(
         str | None, typer.Option(help="confidence, margin, entropy, power-entropy, energy; change.")
     ] = None,
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all exits.")] = False,
-    unit: Annotated[str, typer.Option(help="What cheap means: macs or seconds.")] = "macs",
+    unit: Annotated[
+        str | None, typer.Option(help="What cheap means: macs or seconds.", show_default="macs, or that of --max-cost")
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time the model here and now; for seconds.")] = False,
     runtime: RuntimeName = "torch",
     precision: Precision = "fp32",
+    threads: Threads = 0,
     save_to: Annotated[Path | None, typer.Option("--out", help="Write the policy here, not into the model.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw what can be had, and what was chosen.")] = None,
     device: Device = "auto",
@@ -77,11 +101,12 @@ def command(
     from offramp.errors import UsageError
     from offramp.policies import policy_to_json, save_policy
 
-    if unit not in ("macs", "seconds"):
-        raise UsageError(f"unit is {unit!r}; it is macs or seconds")
-    limit, unit = (None, unit) if max_cost is None else _cost(max_cost)
+    limit, unit = _unit(max_cost, unit)
+    if measure and unit != "seconds":
+        raise UsageError("--measure times the model, and this goal counts MACs: say --unit seconds, or leave it out")
+    place = Place(runtime, precision, threads, device)
     source = _of_file if is_file(model) else _of_artifact
-    task, after, exits, costs, keep = source(model, data, save_to, unit, runtime, precision, device)
+    task, after, exits, costs, keep = source(model, data, save_to, unit, measure, place)
     policy: Any = calibrate(
         exits,
         costs,
@@ -109,41 +134,56 @@ def command(
     _show(policy, after, task, unit)
 
 
-def _of_artifact(
-    model: Path, data: str | None, save_to: Path | None, unit: str, runtime: str, precision: str, device: str
-) -> Source:
+def _of_artifact(model: Path, data: str | None, save_to: Path | None, unit: str, measure: bool, place: Place) -> Source:
     from offramp.artifact import save
+    from offramp.calibration.conditions import check_seconds, differences
     from offramp.cost import profile
-    from offramp.engine import open_runtime
+    from offramp.engine import FileRuntime, open_runtime, profile_in
     from offramp.errors import UsageError
     from offramp.pipeline import open_for, tabulate_samples
     from offramp.registry import MODELS
+    from offramp.versions import host
 
     if save_to is None and not model.exists() and str(model) in MODELS:
         raise UsageError(f"{model} is the model in the box, which stays as it is: say with --out where the policy goes")
-    artifact = ready(model, device, 0)
+    artifact = ready(model, place.device, place.threads)
+    computes = open_runtime(place.runtime, place.precision, place.threads)
     exits = artifact.table
+    if data is None:
+        if exits is None:
+            raise UsageError("this model holds no validation table: name the data to calibrate on")
+        own = tuple(exits.provenance.get(key, usual) for key, usual in (("runtime", "torch"), ("precision", "fp32")))
+        if own != (computes.name, computes.precision):
+            wanted = f"{computes.name} in {computes.precision}"
+            raise UsageError(
+                f"the model's own table is of {own[0]} in {own[1]}: name the data to calibrate {wanted} on"
+            )
+    costs = artifact.costs or profile(artifact.model, repeats=0)
+    stored = costs
+    if unit == "seconds":
+        device = "cpu" if isinstance(computes, FileRuntime) else str(next(artifact.model.parameters()).device)
+        here = {"runtime": computes.name, "precision": computes.precision, "threads": computes.threads}
+        here |= {"device": device, "host": host()}
+        if measure:
+            with _timing() as tick:
+                costs = profile_in(computes, artifact.model, repeats=REPEATS, tick=tick)
+        check_seconds(costs, here)
+        if stored.seconds is None or not differences(stored, here):
+            stored = costs
     if data is not None:
         splits = open_for(artifact, data)
-        computes = None if (runtime, precision) == ("torch", "fp32") else open_runtime(runtime, precision)
-        exits = tabulate_samples(artifact.model, splits, "validation", progress=True, runtime=computes)
-    elif (runtime, precision) != ("torch", "fp32"):
-        raise UsageError(f"the model's own table is of torch in fp32: name the data to calibrate {runtime} on")
-    if exits is None:
-        raise UsageError("this model holds no validation table: name the data to calibrate on")
-    costs = artifact.costs
-    if costs is None or (unit == "seconds" and costs.seconds is None):
-        costs = profile(artifact.model)
+        in_another = None if (computes.name, computes.precision) == ("torch", "fp32") else computes
+        exits = tabulate_samples(artifact.model, splits, "validation", progress=True, runtime=in_another)
+    assert exits is not None
 
     def keep(policy: Policy) -> None:
-        save(artifact.model, model, policy, exits, costs, artifact.record)
+        save(artifact.model, model, policy, exits, stored, artifact.record)
 
     return artifact.model.task, artifact.model.after, exits, costs, keep
 
 
-def _of_file(
-    model: Path, data: str | None, save_to: Path | None, unit: str, runtime: str, precision: str, device: str
-) -> Source:
+def _of_file(model: Path, data: str | None, save_to: Path | None, unit: str, measure: bool, place: Place) -> Source:
+    from offramp.engine import profile_file
     from offramp.engine.tabulate import tabulate_file
     from offramp.errors import UsageError
     from offramp.export.metadata import store_policy
@@ -153,14 +193,37 @@ def _of_file(
 
     if data is None:
         raise UsageError("a file holds no table: name the data to calibrate it on")
-    if unit != "macs":
-        raise UsageError("a file knows its MACs only: --unit seconds needs the saved model")
-    computes = file_runtime(runtime, precision, 0)
+    if unit == "seconds" and not measure:
+        raise UsageError("a file knows its MACs and no seconds: say --measure to time it here")
+    computes = file_runtime(place.runtime, place.precision, place.threads)
     session = computes.open(model)
+    if measure:
+        with _timing() as tick:
+            costs = profile_file(session, computes, repeats=REPEATS, tick=tick)
+    else:
+        costs = CostTable.from_json(session.file.about["costs"])
     batches, about = file_batches(session.file.about, data, "validation", progress=True)
     exits = tabulate_file(session, computes, batches, about)
-    costs = CostTable.from_json(session.file.about["costs"])
     return get_task(exits.task), exits.after, exits, costs, lambda policy: store_policy(model, policy)
+
+
+def _timing() -> AbstractContextManager[Callable[[int], None]]:
+    """A bar for ``REPEATS`` timed repeats."""
+    from offramp._progress import progress_bar
+
+    return progress_bar("timing", REPEATS + 1)
+
+
+def _unit(max_cost: str | None, unit: str | None) -> tuple[float | None, str]:
+    """The limit of ``--max-cost``, and what it and ``--unit`` count."""
+    from offramp.errors import UsageError
+
+    if unit not in (None, "macs", "seconds"):
+        raise UsageError(f"unit is {unit!r}; it is macs or seconds")
+    limit, own = (None, unit) if max_cost is None else _cost(max_cost)
+    if unit is not None and unit != own:
+        raise UsageError(f"--max-cost {max_cost} is in {own}, and --unit says {unit}: leave --unit out")
+    return limit, own or "macs"
 
 
 def _cost(text: str) -> tuple[float, str]:

@@ -19,6 +19,7 @@ from offramp.cli._shared import (
     Precision,
     RuntimeName,
     Threads,
+    chosen_numbers,
     chosen_policy,
     emit,
     err,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from offramp.tasks import Task
 
 EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
+_LONGEST = 2**30
+"""How many bytes are read from stdin: what 179 megapixels take where nothing is compressed."""
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 
 
@@ -113,20 +116,10 @@ def open_model(model: EarlyExitModel, policy: Policy, runtime: Runtime) -> Opene
 
 def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: float | None) -> Opened:
     """An exported file, with its own policy's numbers or with others."""
-    from dataclasses import replace
-
-    from offramp.errors import UsageError
-    from offramp.policies import load_policy
-    from offramp.policies.threshold import Threshold
     from offramp.tasks import get_task
 
     session = runtime.open(path)
-    about, rule = session.file.about, None if policy is None else load_policy(policy)
-    if threshold is not None:
-        own = session.file.policy
-        if policy is not None or not isinstance(own, Threshold):
-            raise UsageError("--threshold is for a file with a threshold policy, and not beside --policy")
-        rule = replace(own, thresholds=(threshold,) * len(own.thresholds))
+    about, rule = session.file.about, chosen_numbers(session.file.policy, policy, threshold)
     after = [e["after"] for e in about["exits"]]
     task = get_task(about["task"])
     return Opened(session, rule, task, about["data_config"], about["classes"], after, about["preprocess"])
@@ -150,26 +143,20 @@ def show(task: Task, rows: list[dict[str, Any]]) -> None:
 
 
 def expand(inputs: list[str]) -> list[str]:
-    """Folders and globs as the files in them, in order; what is neither stays. Raises ``DataError`` for none at all."""
-    from offramp.errors import DataError
-
+    """Folders and globs as the files in them, in order; what is neither, or holds none, stays as it is."""
     files: list[str] = []
     for name in inputs:
-        if name == "-":
-            files.append(name)
-        elif Path(name).is_dir():
+        found: list[str] = []
+        if name != "-" and Path(name).is_dir():
             found = sorted(str(f) for f in Path(name).rglob("*") if f.suffix.lower() in _SUFFIXES)
-            if not found:
-                raise DataError(f"the folder {name} holds no images")
-            files += found
-        elif not Path(name).exists() and glob.has_magic(name):
+        elif _is_glob(name):
             found = sorted(glob.glob(name, recursive=True))
-            if not found:
-                raise DataError(f"nothing matches {name}")
-            files += found
-        else:
-            files.append(name)
+        files += found or [name]
     return files
+
+
+def _is_glob(name: str) -> bool:
+    return not Path(name).exists() and glob.has_magic(name)
 
 
 def _warm_up(opened: Opened) -> None:
@@ -205,6 +192,16 @@ def _answer(opened: Opened, file: str) -> dict[str, Any]:
 
 
 def _open(file: str) -> Image:
-    from offramp.data.folder import open_image
+    from offramp.data.decode import open_image
+    from offramp.errors import DataError
 
-    return open_image(file if file != "-" else io.BytesIO(sys.stdin.buffer.read()))
+    if file == "-":
+        content = sys.stdin.buffer.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise DataError(f"the input is longer than any image that is read: {_LONGEST // 2**20} MB")
+        return open_image(io.BytesIO(content), "the input")
+    if Path(file).is_dir():
+        raise DataError(f"the folder {file} holds no images")
+    if _is_glob(file):
+        raise DataError(f"nothing matches {file}")
+    return open_image(file)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -15,11 +16,17 @@ def synchronise(device: torch.device | str) -> None:
         torch.cuda.synchronize(device)
 
 
+def p95(values: Iterable[float]) -> float:
+    """The 95th percentile."""
+    return float(np.quantile(list(values), 0.95))
+
+
 def in_turn(
     calls: Mapping[str, Sequence[Callable[[], Any]]],
     rounds: int,
     device: torch.device | str = "cpu",
     tick: Callable[[int], Any] = lambda n: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[list[float]]]:
     """Time several ways of doing the same pieces of work, piece by piece in turn, so that drift hits all alike.
 
@@ -28,6 +35,7 @@ def in_turn(
         rounds: how often everything is done; one more round goes before and is not counted.
         device: what to wait for after each piece.
         tick: called after each round with the number of rounds done, the uncounted one included.
+        clock: seconds, rising; replaced in tests.
 
     Returns:
         For each way, for each round, the seconds of each piece.
@@ -38,10 +46,10 @@ def in_turn(
         for pieces in zip(*calls.values(), strict=True):
             for name, piece in zip(calls, pieces, strict=True):
                 synchronise(device)
-                start = time.perf_counter()
+                start = clock()
                 piece()
                 synchronise(device)
-                spent[name].append(time.perf_counter() - start)
+                spent[name].append(clock() - start)
         if number > 0:
             for name in calls:
                 seconds[name].append(spent[name])

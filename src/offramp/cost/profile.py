@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
+from offramp.cost.latency import p95 as percentile
 from offramp.cost.latency import synchronise
 from offramp.cost.macs import count_macs
 from offramp.model import EarlyExitModel, evaluating
@@ -19,7 +19,7 @@ from offramp.versions import host, versions
 
 
 def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> CostTable:
-    """What stem, blocks, heads and final classifier cost.
+    """What stem, blocks, heads and final classifier cost, in PyTorch; ``engine.profile_in`` asks any runtime.
 
     MACs are those of one sample. Seconds are medians, and 95th percentiles, over ``repeats`` passes through the whole
     model on random images, each part timed where it stands in the chain, so that caches are as in use.
@@ -36,7 +36,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
             x = _images(model, batch_size)
             with torch.inference_mode():
                 passes = [_walk(model, x, partial(_clock, x.device)) for _ in range(repeats + 2)][2:]
-            seconds, p95 = _over(passes, statistics.median), _over(passes, _p95)
+            seconds, p95 = _over(passes, statistics.median), _over(passes, percentile)
     return CostTable(
         model.after[:-1],
         macs,
@@ -45,7 +45,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
         {
             "device": str(_device(model)),
             "runtime": "torch",
-            "precision": "fp32",
+            "precision": "bf16" if next(model.parameters()).dtype == torch.bfloat16 else "fp32",
             "threads": torch.get_num_threads(),
             "host": host(),
             "versions": versions(),
@@ -84,10 +84,6 @@ def _over(passes: list[Parts], reduce: Callable[[Iterable[float]], float]) -> Pa
         each([p.heads for p in passes]),
         reduce(p.final for p in passes),
     )
-
-
-def _p95(values: Iterable[float]) -> float:
-    return float(np.quantile(list(values), 0.95))
 
 
 def _images(model: EarlyExitModel, n: int) -> torch.Tensor:

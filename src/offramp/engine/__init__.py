@@ -5,6 +5,7 @@ from offramp.engine.deadline import run_until
 from offramp.engine.loop import Answered, Cohort, Stages, advance, enter, run_policy
 from offramp.engine.measure import Measurement, macs_speedup, measure
 from offramp.engine.memory import peak_memory
+from offramp.engine.profile import profile_file, profile_in
 from offramp.engine.run import run
 from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.engine.tabulate import tabulate, tabulate_file, tabulate_in
@@ -27,6 +28,8 @@ __all__ = [
     "measure",
     "open_runtime",
     "peak_memory",
+    "profile_file",
+    "profile_in",
     "run",
     "run_policy",
     "run_until",

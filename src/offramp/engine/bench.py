@@ -14,13 +14,13 @@ from offramp._progress import progress_bar
 from offramp.cost import profile
 from offramp.data import Samples, loader
 from offramp.engine.measure import macs_speedup, measure
-from offramp.engine.runtime import Runtime
+from offramp.engine.runtime import Runtime, Session
 from offramp.engine.torch import TorchRuntime
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.policies.forced import Forced, forced_shares
-from offramp.types import Network
+from offramp.types import CostTable, Network
 
 Piece = tuple[Tensor, Policy]
 Baselines = Mapping[str, tuple[Network, tuple[int, ...]]]
@@ -51,13 +51,13 @@ def bench_policy(
         runtime: what computes; PyTorch if not given.
         baselines: what else to time in the same run, on blank images of its own size.
     """
-    spaced = samples.take(torch.linspace(0, len(samples) - 1, min(images, len(samples))).long().numpy())
+    chosen = spaced(samples, images)
 
     def pieces(batch: int) -> Iterable[Piece]:
-        for x, _ in loader(spaced, model.data_config, batch):
+        for x, _ in loader(chosen, model.data_config, batch):
             yield x, policy
 
-    return _rows(model, pieces, batches, images, rounds, policy.heads, progress, runtime, baselines or {})
+    return _model_rows(model, policy, pieces, batches, images, rounds, progress, runtime, baselines)
 
 
 def bench_forced(
@@ -69,13 +69,25 @@ def bench_forced(
     progress: bool = False,
     runtime: Runtime | None = None,
     baselines: Baselines | None = None,
+    asked: tuple[int, ...] | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each batch size, with exits forced to given shares, on random images; arguments as above.
 
     A batch too small to hold the shares takes its exits from a round that holds them.
 
+    Args:
+        model: as above.
+        shares: of the images that leave at each exit, the final exit last.
+        batches: as above.
+        images: as above.
+        rounds: as above.
+        progress: as above.
+        runtime: as above.
+        baselines: as above.
+        asked: the exits whose heads run; all if not given.
+
     Raises:
-        UsageError: not one share for each exit, or shares that do not sum to 1.
+        UsageError: not one share for each exit, shares that do not sum to 1, or one for an exit that is not asked.
     """
     exits = len(model.exits)
     if len(shares) != exits + 1:
@@ -90,46 +102,95 @@ def bench_forced(
         ]
         for part in order.split(batch):
             x = torch.randn(batch, *model.data_config["input_size"], generator=generator)
-            yield x, Forced(tuple(part.tolist()), exits, score)
+            yield x, Forced(tuple(part.tolist()), exits, score, asked)
 
-    heads = tuple(range(exits))
-    return _rows(model, pieces, batches, images, rounds, heads, progress, runtime, baselines or {})
+    first = Forced((exits,), exits, score, asked)
+    return _model_rows(model, first, pieces, batches, images, rounds, progress, runtime, baselines)
 
 
-def _rows(
+def expected_shares(policy: Policy) -> list[float]:
+    """The shares of samples that a calibrated policy expects at each exit, the final exit last.
+
+    Raises:
+        UsageError: a policy that was not calibrated, and expects nothing.
+    """
+    provenance: Mapping[str, Any] = getattr(policy, "provenance", {})
+    shares = provenance.get("expected", {}).get("exit_shares")
+    if not shares:
+        raise UsageError("this policy was not calibrated and expects no shares of exits: name data, or give --shares")
+    return [float(share) for share in shares]
+
+
+def spaced(samples: Samples, images: int) -> Samples:
+    """As many of the samples, evenly spaced; all where there are fewer."""
+    return samples.take(torch.linspace(0, len(samples) - 1, min(images, len(samples))).long().numpy())
+
+
+def _model_rows(
     model: EarlyExitModel,
+    policy: Policy,
     pieces: Callable[[int], Iterable[Piece]],
     batches: Sequence[int],
     images: int,
     rounds: int,
-    heads: tuple[int, ...],
     progress: bool,
     runtime: Runtime | None,
-    baselines: Baselines,
+    baselines: Baselines | None,
 ) -> list[dict[str, Any]]:
     runtime = TorchRuntime() if runtime is None else runtime
-    costs = profile(model, repeats=0)
     device = next(model.parameters()).device
+    example = torch.randn(2, *model.data_config["input_size"], device=device)
+    static, dynamic = runtime.static(model.backbone.model, example), runtime.dynamic(model, policy)
+
+    def there(batch: int) -> Iterable[Piece]:
+        return ((x.to(device), policy) for x, policy in pieces(batch))
+
+    about = {"runtime": runtime.name, "precision": runtime.precision, "threads": runtime.threads}
+    costs = profile(model, repeats=0)
+    return timed_rows(static, dynamic, costs, there, batches, images, rounds, about, progress, baselines or {})
+
+
+def timed_rows(
+    static: Network,
+    dynamic: Session,
+    costs: CostTable,
+    pieces: Callable[[int], Iterable[Piece]],
+    batches: Sequence[int],
+    images: int,
+    rounds: int,
+    about: Mapping[str, Any],
+    progress: bool = False,
+    baselines: Baselines | None = None,
+) -> list[dict[str, Any]]:
+    """One row for each batch size, whatever computes.
+
+    Args:
+        static: the backbone without exits.
+        dynamic: the model that leaves early.
+        costs: MACs of their parts.
+        pieces: for a batch size, batches with the policy to run each with.
+        batches: as above.
+        images: as above.
+        rounds: as above.
+        about: what stands in every row: runtime, precision, threads.
+        progress: as above.
+        baselines: as above.
+    """
+    others = {name: partial(_call_blank, network, shape) for name, (network, shape) in (baselines or {}).items()}
     rows: list[dict[str, Any]] = []
-    static = dynamic = None
-    others = {name: partial(_call_blank, network, shape) for name, (network, shape) in baselines.items()}
     for batch in batches:
-        work = [(x.to(device), policy) for x, policy in islice(pieces(batch), max(images // batch, 1))]
-        if static is None or dynamic is None:
-            example = torch.randn(2, *model.data_config["input_size"], device=device)
-            static, dynamic = runtime.static(model.backbone.model, example), runtime.dynamic(model, work[0][1])
+        work = list(islice(pieces(batch), max(images // batch, 1)))
         with progress_bar(f"batch {batch}", rounds + 1, show=progress) as bar:
             timed = measure(static, dynamic, work, rounds, bar, others)
-        in_macs = macs_speedup(costs, heads, timed.trace)
+        in_macs = macs_speedup(costs, work[0][1].heads, timed.trace)
         rows.append(
             {
-                "runtime": runtime.name,
-                "precision": runtime.precision,
+                **about,
                 "batch": len(work[0][0]),
-                "threads": runtime.threads,
                 "macs_speedup": in_macs,
                 **timed.row(),
                 "efficiency": timed.speedup / in_macs,
+                "exit_shares": timed.shares(len(costs.after) + 1),
             }
         )
     return rows

@@ -156,7 +156,7 @@ def _best(
     stacked = torch.stack(outputs)
     if anytime == "cache":
         sure = torch.stack(scores)
-        place = len(asked) - 1 - sure.flip(0).argmax(0)  # the deepest of equals
+        place = len(asked) - 1 - sure.flip(0).max(0).indices  # the deepest of equals
         exits = torch.tensor([k for k, _ in asked], device=rows.device)[place]
         index = place[None, :, None].expand(1, -1, stacked.shape[2])
         return exits, Answered(rows, stacked.gather(0, index)[0], sure.amax(0))

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import DataError, UsageError
+from offramp.errors import ArtifactError, DataError, UsageError
 from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
-from offramp.export.parts import only_numbers_differ, policy_inputs
+from offramp.export.parts import holds, policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
+from offramp.tasks import get_task
 from offramp.types import Network, Trace
 
 Arrays = Mapping[str, np.ndarray]
@@ -41,6 +42,12 @@ def open_static(network: nn.Module, example: Tensor, open: Callable[[Path], tupl
         return open(path)[0]
 
 
+def check_images(path: str | Path, takes: bool) -> None:
+    """Raise ``ArtifactError`` unless a file takes one batch of images of one size, and nothing else."""
+    if not takes:
+        raise ArtifactError(f"{path} does not take float32 images of one size alone, so it is nothing to compare with")
+
+
 class FileSession:
     """A self-exiting file, opened.
 
@@ -56,6 +63,7 @@ class FileSession:
         self.precision = precision if own == "fp32" else own
         self._pictures = bool(file.about["preprocess"])
         """Whether the file takes pictures as they are."""
+        self._task = get_task(file.about["task"])
         self._size = tuple(file.about["data_config"]["input_size"])
 
     def __call__(self, x: Tensor, policy: Policy | None = None, max_exit: int | None = None) -> Trace:
@@ -91,10 +99,11 @@ class FileSession:
 
     def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
         own = self.file.policy
-        if not only_numbers_differ(policy, own):
+        if not holds(own, policy, self._task, self.file.about["num_outputs"]):
             raise UsageError(
-                f"the file was exported with a policy of the kind {type(own).__name__} on {own.score}, and only its "
-                f"numbers can be others; this is a {type(policy).__name__} on {policy.score}: export the model with it"
+                f"the file was exported with a policy of the kind {type(own).__name__} on {own.score} at exits "
+                f"{list(own.heads)}, and only its numbers can be others; this is a {type(policy).__name__} on "
+                f"{policy.score} at exits {list(policy.heads)}: export the model with it"
             )
         numbers = {name: value.numpy() for name, value in policy_inputs(policy).items()}
         if any(np.isnan(value).any() for value in numbers.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +48,10 @@ class Measurement:
         """Static ÷ dynamic in each round."""
         return [sum(s) / sum(d) for s, d in zip(self.static, self.dynamic, strict=True)]
 
+    def shares(self, exits: int) -> list[float]:
+        """Which share of the samples left at each of so many exits."""
+        return (torch.bincount(self.trace.exit.cpu(), minlength=exits).double() / len(self.trace.exit)).tolist()
+
     def row(self) -> dict[str, Any]:
         """Milliseconds a batch, the measured speed-up and its spread, in MLPerf's words, as JSON values.
 
@@ -76,6 +81,7 @@ def measure(
     rounds: int = 5,
     tick: Callable[[int], Any] = lambda n: None,
     baselines: Mapping[str, Callable[[int], Any]] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
     """Time the static backbone and the dynamic model on the same batches, batch by batch in turn.
 
@@ -86,6 +92,7 @@ def measure(
         rounds: how often everything is timed; one more round goes before and is not counted.
         tick: called after each round with the number of rounds done, the uncounted one included.
         baselines: other networks by name, to be called with the number of samples.
+        clock: seconds, rising; replaced in tests.
     """
     calls: dict[str, list[Callable[[], Any]]] = {
         "static": [partial(static, x) for x, _ in pieces],
@@ -93,7 +100,7 @@ def measure(
     }
     for name, call in (baselines or {}).items():
         calls[name] = [partial(call, len(x)) for x, _ in pieces]
-    seconds = in_turn(calls, rounds, pieces[0][0].device, tick)
+    seconds = in_turn(calls, rounds, pieces[0][0].device, tick, clock)
     trace = Trace.cat([dynamic(x, policy) for x, policy in pieces])
     return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 

@@ -100,7 +100,10 @@ def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Tensor) -> 
 
 
 def _peak() -> float | None:
-    """Megabytes; None where the system does not tell. Linux hands ``ru_maxrss`` on from the process that started this one, so its own book is read there."""
+    """Megabytes; None where the system does not tell.
+
+    Linux hands ``ru_maxrss`` on from the process that started this one, so its own book is read there.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.engine.file import Arrays, FileSession, open_exported, open_static
+from offramp.engine.file import Arrays, FileSession, check_images, open_exported, open_static
 from offramp.engine.runtime import check_precision
 from offramp.errors import ArtifactError, UsageError
 from offramp.export.metadata import read_file
@@ -68,11 +68,13 @@ class OnnxRuntime:
         """Open any ONNX file with one input of images, to compare with; and the shape of an image that it takes.
 
         Raises:
-            ArtifactError: no such file, or one that the runtime does not take.
+            ArtifactError: no such file, one that the runtime does not take, or one that takes something else.
         """
         session = self._open(str(path))
-        (given,) = session.get_inputs()
-        return lambda x: torch.from_numpy(session.run(None, {given.name: x.cpu().numpy()})[0]), tuple(given.shape[1:])
+        given, *more = session.get_inputs()
+        shape = tuple(given.shape[1:])
+        check_images(path, not more and given.type == "tensor(float)" and all(isinstance(n, int) for n in shape))
+        return lambda x: torch.from_numpy(session.run(None, {given.name: x.cpu().numpy()})[0]), shape
 
     def _open(self, model: str | bytes, patterns: bool = True) -> Any:
         options = self._library.SessionOptions()

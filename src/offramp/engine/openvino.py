@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from offramp.engine.file import Arrays, FileSession, open_exported, open_static
+from offramp.engine.file import Arrays, FileSession, check_images, open_exported, open_static
 from offramp.engine.runtime import check_precision
 from offramp.errors import ArtifactError, UsageError
 from offramp.export.metadata import read_bytes, read_graph
@@ -72,10 +72,14 @@ class OpenVinoRuntime:
         """Open any ONNX file with one input of images, to compare with; and the shape of an image that it takes.
 
         Raises:
-            ArtifactError: no such file, or one that the runtime does not take.
+            ArtifactError: no such file, one that the runtime does not take, or one that takes something else.
         """
         compiled = self._compile(read_bytes(path))
-        shape = tuple(d.get_length() for d in list(compiled.inputs[0].partial_shape)[1:])
+        given, *more = compiled.inputs
+        sizes = list(given.partial_shape)[1:]
+        floats = given.element_type.to_dtype() == np.float32
+        check_images(path, not more and floats and all(d.is_static for d in sizes))
+        shape = tuple(d.get_length() for d in sizes)
         return lambda x: torch.from_numpy(compiled(x.cpu().numpy())[0]), shape
 
     def _compile(self, proto: bytes) -> Any:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from offramp._files import atomic_file, read_json
 from offramp.cost import profile
 from offramp.errors import ArtifactError, UsageError
-from offramp.export.parts import only_numbers_differ, policy_inputs
+from offramp.export.parts import holds, policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, check_fits, policy_from_json, policy_to_json
 from offramp.tasks import get_task
@@ -140,7 +140,7 @@ def store_policy(path: str | Path, policy: Policy) -> None:
         DataError: the file cannot be written.
     """
     changed, file = read_graph(path)
-    if not only_numbers_differ(policy, file.policy):
+    if not holds(file.policy, policy, get_task(file.about["task"]), file.about["num_outputs"]):
         raise UsageError("the file holds another kind of policy, or other exits: export the model with it")
     numbers = policy_inputs(policy)
     for tensor in changed.graph.initializer:

@@ -19,13 +19,12 @@ from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
 from offramp.export.join import Inside, Join, Pieces, Shapes
 from offramp.export.metadata import describe, signed
-from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
+from offramp.export.parts import Ask, Final, Segment, Tensors, compares_outputs, is_gated, policy_inputs
 from offramp.export.preprocess import Preprocess
 from offramp.export.quantise import quantised
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
-from offramp.policies.threshold import Threshold
 
 _EXAMPLES = 3
 _LARGEST = 2**31 - 2**20
@@ -116,8 +115,8 @@ class _Plain(nn.Module):
 def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensor] | None) -> ir.Model:
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
-    compares = _compares(model, policy)
-    gated = isinstance(policy, Threshold) and not compares
+    compares = compares_outputs(policy, model.task, model.num_outputs)
+    gated = is_gated(policy, model.task, model.num_outputs)
     values = policy_inputs(policy)
     pieces = _pieces(model, policy, tuple(values.values()), gated, compares, int8)
     body = Body()
@@ -181,13 +180,6 @@ def _pieces(
         shapes.append(Shapes(h, previous, state))
     final = traced(Final(model, policy, packed), (h, previous))
     return Pieces(asked, segments, asks, final, gated, len(model.exits), shapes)
-
-
-def _compares(model: EarlyExitModel, policy: Policy) -> bool:
-    """Whether a score depends on the output of the exit before."""
-    output, other = torch.ones(1, model.num_outputs), torch.zeros(1, model.num_outputs)
-    alone, together = (model.task.score(policy.score, output, before) for before in (None, other))
-    return not torch.equal(alone, together)
 
 
 def _input(name: str, dtype: ir.DataType, shape: tuple[Any, ...]) -> ir.Value:

@@ -91,7 +91,7 @@ def policy_from_json(values: Mapping[str, Any]) -> Policy:
 
 
 def check_fits(policy: Policy, exits: int, num_outputs: int, task: Task) -> None:
-    """Raise ``ArtifactError`` unless a policy fits a model; it is tried on two samples of zeros.
+    """Raise ``ArtifactError`` unless a policy fits a model; it is tried on a few samples of zeros.
 
     Args:
         policy: the policy.
@@ -103,9 +103,10 @@ def check_fits(policy: Policy, exits: int, num_outputs: int, task: Task) -> None
     if heads and max(heads) >= exits:
         raise ArtifactError(f"the policy needs exits {list(heads)}, the model has {exits} early exits")
     try:
-        state, previous = policy.init(2), None
+        samples = len(getattr(policy, "exits", ())) or 2  # exits that are fixed are fixed for so many
+        state, previous = policy.init(samples), None
         for k in range(exits):
-            output = torch.zeros(2, num_outputs)
+            output = torch.zeros(samples, num_outputs)
             if k in heads:
                 score = score_of(policy, task, k, output, previous)
                 state = policy.step(state, Evidence(k, output, score, task, previous)).state

@@ -13,7 +13,7 @@ from offramp.types import Decision, Evidence, State
 
 @dataclass(frozen=True)
 class Forced:
-    """Leave at a given exit, whatever the score; all heads run, as for a rule that reads them all.
+    """Leave at a given exit, whatever the score; all heads run on the way, as for a rule that reads them all.
 
     Measures the engine apart from the accuracy of a model.
 
@@ -21,16 +21,25 @@ class Forced:
         exits: for each row of the batch the index of its exit; ``num_exits`` is the final exit.
         num_exits: the number of early exits.
         score: the kind of score that is computed on the way.
+        asked: the exits whose heads run, as for a rule that leaves others off; all if not given.
+
+    Raises:
+        UsageError: a row that shall leave at an exit that is not asked.
     """
 
     exits: tuple[int, ...]
     num_exits: int
     score: str = "confidence"
+    asked: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if missing := {*self.exits} - {*self.heads, self.num_exits}:
+            raise UsageError(f"nobody can leave at exit {min(missing)}, which is not asked")
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """All of them."""
-        return tuple(range(self.num_exits))
+        """Those that are asked."""
+        return tuple(range(self.num_exits)) if self.asked is None else self.asked
 
     def init(self, n: int) -> State:
         """The exit of each row. Raises ``UsageError`` for a batch of another size."""

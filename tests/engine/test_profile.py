@@ -1,0 +1,174 @@
+"""Seconds of a runtime: on a clock of its own that every piece of work moves by what it costs."""
+
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers import images, tiny_model, tiny_vit
+
+import offramp
+from offramp.engine import open_runtime, profile_file, profile_in
+from offramp.errors import DataError, UsageError
+from offramp.policies.threshold import Threshold
+from offramp.policies.vote import Vote
+from offramp.registry import RUNTIMES
+from offramp.types import Parts, Trace
+
+
+class FakeRuntime:
+    """Nothing computes; a run takes as long as its segments and heads, and every sample scores 0.5.
+
+    Args:
+        segments: seconds of each segment, the one to the final exit last.
+        heads: seconds of each head.
+        noise: what each run takes longer.
+        scores: of each early exit.
+    """
+
+    name, precisions, precision, threads = "fake", ("fp8",), "fp8", 3
+
+    def __init__(self, segments, heads, noise=None, scores=None):
+        self.segments, self.heads, self.now = segments, heads, 0.0
+        self.noise = itertools.repeat(0.0) if noise is None else noise
+        self.scores = (0.5,) * len(heads) if scores is None else scores
+
+    def clock(self):
+        return self.now
+
+    def dynamic(self, model, policy):
+        def session(x, policy):
+            self.now += next(self.noise)
+            for k, threshold in enumerate(policy.thresholds):
+                self.now += self.segments[k] + (0 if threshold is None else self.heads[k])
+                if threshold is not None and self.scores[k] >= threshold:
+                    break
+            else:
+                k = len(self.heads)
+                self.now += self.segments[k]
+            n = len(x)
+            return Trace(torch.zeros(n, model.num_outputs), torch.full((n,), k), torch.zeros(n))
+
+        return session
+
+
+def fake(segments=(3.0, 1.0, 2.0, 4.0), heads=(0.5, 0.25, 0.125), **options):
+    return FakeRuntime(segments, heads, **options)
+
+
+def leaving(table, unit):
+    exits = len(table.after)
+    return [table.to_exit((k,), unit)[k] for k in range(exits)] + [table.to_exit((), unit)[-1]]
+
+
+def assert_sound(table, exits):
+    for unit in ("seconds", "p95"):
+        parts = table.parts(unit)
+        assert min(parts.stem, *parts.steps, *parts.heads, parts.final) >= 0
+        for on in itertools.product((False, True), repeat=exits):
+            costs = table.to_exit(tuple(k for k in range(exits) if on[k]), unit)
+            assert list(costs) == sorted(costs)
+
+
+def test_parts_are_what_was_measured():
+    runtime, model = fake(), tiny_model(after=(1, 2, 3))
+    table = profile_in(runtime, model, batch_size=2, repeats=5, clock=runtime.clock)
+    assert table.seconds == table.p95
+    assert table.seconds.steps == pytest.approx((3.0, 1.0, 2.0, 4.0))
+    assert table.seconds.heads == pytest.approx((0.5, 0.25, 0.125))
+    assert (table.seconds.stem, table.seconds.final, table.batch_size) == (0.0, 0.0, 2)
+    assert {k: table.conditions[k] for k in ("runtime", "precision", "threads", "device")} == {
+        "runtime": "fake",
+        "precision": "fp8",
+        "threads": 3,
+        "device": "cpu",
+    }
+    assert table.conditions["host"] == offramp.profile(model, repeats=1).conditions["host"]
+
+
+def test_a_segment_stands_on_its_last_block_and_two_heads_may_stand_at_one():
+    runtime = fake(segments=(3.0, 0.0, 4.0), heads=(0.25, 0.125))
+    model = offramp.attach(tiny_vit(), [offramp.Exit(2), offramp.Exit(2, "mlp")])
+    table = profile_in(runtime, model, repeats=1, clock=runtime.clock)
+    assert table.seconds.steps == pytest.approx((0.0, 3.0, 0.0, 4.0))
+    assert table.seconds.heads == pytest.approx((0.25, 0.125))
+    runtime = fake(segments=(7.0,), heads=())
+    table = profile_in(runtime, offramp.attach(tiny_vit(), []), repeats=1, clock=runtime.clock)
+    assert table.seconds == Parts(0.0, (0.0, 0.0, 0.0, 7.0), (), 0.0)
+
+
+def test_medians_and_late_runs_are_those_of_whole_runs():
+    """Noise larger than any part: the sums are what was measured all the same, and nothing is negative."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        drawn = []
+
+        def noise(generator=generator, drawn=drawn):
+            while True:
+                drawn.append(float(generator.exponential(2.0)))
+                yield drawn[-1]
+
+        runtime = fake(noise=noise())
+        table = profile_in(runtime, tiny_model(), repeats=9, clock=runtime.clock)
+        runs = np.array(drawn[-(10 * 7) :]).reshape(10, 7)[1:]  # ten rounds of seven ways, the first not counted
+        clean = np.array([3.5, 4.25, 6.125, 10.0])
+        for unit, number in (("seconds", 0.5), ("p95", 0.95)):
+            expected = clean + np.quantile(runs[:, [1, 2, 3, 0]], number, axis=0)
+            assert leaving(table, unit) == pytest.approx(expected.tolist())
+        assert_sound(table, 3)
+
+
+def test_an_exit_that_is_wholly_sure_cannot_be_told_from_its_head():
+    runtime = fake(scores=(0.5, 1.0, 0.5))
+    with pytest.raises(DataError, match="exit 1 is wholly sure"):
+        profile_in(runtime, tiny_model(), clock=runtime.clock)
+    runtime = fake(scores=(float("nan"), 0.5, 0.5))
+    with pytest.raises(DataError, match="exit 0 has no score that is a number"):
+        profile_in(runtime, tiny_model(), clock=runtime.clock)
+    with pytest.raises(UsageError, match="0 repeats of a batch of 1"):
+        profile_in(fake(), tiny_model(), repeats=0)
+
+
+def test_the_promise_of_a_longest_time_is_that_of_the_runtime():
+    """Medians of 4.5 s and more, of which one in ten runs takes twice as long."""
+    late = itertools.chain.from_iterable(([0.0] * 9 * 7 + [8.0] * 7) for _ in itertools.count())
+    runtime, model = fake(noise=late), tiny_model(task="counting")
+    costs = profile_in(runtime, model, repeats=40, clock=runtime.clock)
+    x = images(30)
+    table = offramp.tabulate(model, [(x, torch.zeros(30))], {"runtime": "fake", "precision": "fp8"})
+    policy = offramp.calibrate(table, costs, max_cost=11.7, unit="seconds")
+    assert policy.heads == (0,), "3.5 s, and 11.5 s at times; exit 1 is within 11.7 s by its median only"
+    with pytest.raises(offramp.GoalError, match=r"no exit costs at most 5 seconds: the first exit alone costs 11\.5"):
+        offramp.calibrate(table, costs, max_cost=5.0, unit="seconds")
+
+
+@pytest.mark.parametrize(("name", "precision"), [(n, p) for n in RUNTIMES for p in RUNTIMES.resolve(n).precisions])
+def test_every_runtime_is_timed(name, precision, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    model = tiny_model(after=(1, 3), task="counting" if precision == "bf16" else "classification")
+    table = profile_in(open_runtime(name, precision, threads=1), model, batch_size=2, repeats=3)
+    assert_sound(table, 2)
+    found = {k: table.conditions[k] for k in ("runtime", "precision", "threads", "device")}
+    assert found == {"runtime": name, "precision": precision, "threads": 1, "device": "cpu"}
+    assert table.conditions["host"]["cores"] >= 1
+    assert table.macs == offramp.profile(model, repeats=0).macs
+    assert table.seconds.steps[1] == 0, "of block 2 nothing is known"
+    assert offramp.CostTable.from_json(table.to_json()) == table
+
+
+@pytest.mark.parametrize(("name", "preprocess"), [("onnxruntime", True), ("openvino", False)])
+def test_a_file_is_timed_as_it_is(name, preprocess, tmp_path):
+    model = tiny_model(after=(1, 3))
+    offramp.export_onnx(model, tmp_path / "m.onnx", Threshold((0.9, None)), preprocess=preprocess)
+    runtime, ticks = open_runtime(name, threads=1), itertools.count()
+    session = runtime.open(tmp_path / "m.onnx")
+    table = profile_file(session, runtime, repeats=2, clock=lambda: float(next(ticks)))
+    assert leaving(table, "seconds") == pytest.approx([1.0, 1.0, 1.0]), "a clock that ticks once a run"
+    assert table.macs == offramp.profile(model, repeats=0).macs
+    assert (table.conditions["runtime"], table.conditions["precision"]) == (name, "fp32")
+    assert_sound(profile_file(session, runtime, batch_size=3, repeats=2), 2)
+    session.file = replace(session.file, policy=Vote(2, (0, 1)))
+    with pytest.raises(UsageError, match="only files with a threshold policy on scores that do not compare"):
+        profile_file(session, runtime)
