@@ -37,7 +37,7 @@ from offramp._progress import track
 from offramp.artifact import load_artifact, load_table
 from offramp.artifact.saved import signed
 from offramp.data import open_splits
-from offramp.data.folder import open_image
+from offramp.data.decode import open_image
 from offramp.engine import open_runtime
 from offramp.errors import OfframpError
 from offramp.export.metadata import DIGEST, ENTRY

@@ -14,6 +14,8 @@ from offramp.artifact.saved import signed
 from offramp.heads.linear import Linear
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def saved(tmp_path):

@@ -16,6 +16,8 @@ import offramp
 from offramp import ArtifactError
 from offramp.convert import lgvit
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(os.environ.get("OFFRAMP_FIXTURES", Path(__file__).parents[2] / "shared" / "fixtures"))
 released = functools.cache(Released)
 
@@ -120,6 +122,15 @@ def test_the_command_writes_an_artifact(tmp_path, monkeypatch, capsys):
     assert code == 0
     assert json.loads(out)["exits"] == [4, 7, 10, 13, 16, 19, 22, 23]
     assert furthest(outputs(offramp.load(tmp_path / "m")[0]), released("swin").outputs(images())) < 1e-4
+
+
+def test_a_checkpoint_is_not_replaced_by_what_it_becomes(tmp_path, monkeypatch, capsys):
+    released("vit").write(tmp_path / "c")
+    before = {f.name: f.read_bytes() for f in (tmp_path / "c").iterdir()}
+    code, _, err = run_cli(monkeypatch, capsys, "convert", "lgvit", tmp_path / "c", tmp_path / "c")
+    assert code == 2
+    assert "is no artifact; it is left as it is" in " ".join(err.split())
+    assert {f.name: f.read_bytes() for f in (tmp_path / "c").iterdir()} == before
 
 
 def test_keys_that_are_not_known_are_named(tmp_path, monkeypatch, capsys):

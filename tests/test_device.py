@@ -13,6 +13,8 @@ from offramp._device import current_device, device_named
 from offramp.engine import open_runtime, peak_memory
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 
 def machine(monkeypatch, kind, count):
     """A machine with accelerators of a kind, as far as torch is asked."""

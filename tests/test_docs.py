@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from offramp.cost import head_costs
 from offramp.registry import HEADS, OBJECTIVES, WEIGHTINGS
+
+pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parent.parent / "docs"
 

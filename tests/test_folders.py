@@ -17,6 +17,8 @@ from offramp import DataError
 from offramp._folders import read_whole, replacing
 from offramp.artifact import load_artifact
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

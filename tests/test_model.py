@@ -8,6 +8,7 @@ from torch import nn
 import offramp
 from offramp import DataError, Exit, UsageError
 from offramp.heads.linear import Linear
+from offramp.heads.mlp import MLP
 
 
 def test_outputs_in_order_final_last():
@@ -29,6 +30,13 @@ def test_outputs_in_order_final_last():
         ([Exit(4)], "exits stand after blocks 1 to 3"),
         ([Exit(9)], "exit after block 9"),
         ([Exit(2), Exit(2)], "two exits after block 2"),
+        ([Exit(2), Exit(2, "mlp"), Exit(2)], "two exits after block 2"),
+        ([Exit(2), Exit(1), Exit(2, "mlp"), Exit("blocks.1")], "two exits after block 2"),
+        ([Exit("blocks.1", "mlp"), Exit(2, Linear), Exit(2, MLP)], "two exits after block 2"),
+        (
+            [Exit(2, "gah", {"stride": 3, "norm_eps": 1e-6}), Exit(2), Exit(2, "gah", {"norm_eps": 1e-6, "stride": 3})],
+            "block 2 with",
+        ),
         ([Exit(2, "lineer")], "did you mean 'linear'"),
         ([Exit(2, "linear", {"width": 3})], "head 'linear' after block 2 could not be built"),
     ],
@@ -51,6 +59,7 @@ def test_class_names_must_fit():
 def test_a_head_may_be_the_class_itself():
     model = offramp.attach(tiny_vit(), [Exit(1, Linear)])
     assert model.head_names == ("linear", "final")
+    assert model.exits == (Exit(1),)  # by its name, so that it can be saved
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 1, 16, 12), (1, 16, 16)])

@@ -14,6 +14,8 @@ from offramp.data import open_splits
 from offramp.pipeline import build_model, timm_model
 from offramp.recipe import BackboneSection, check_recipe
 
+pytestmark = pytest.mark.slow
+
 ARGS = {"img_size": 16, "patch_size": 4, "in_chans": 1, "embed_dim": 32, "depth": 4, "num_heads": 2}
 
 

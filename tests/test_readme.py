@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -3,12 +3,15 @@
 import ast
 from pathlib import Path
 
+import pytest
 import torch
 from helpers import tiny_vit
 
 import offramp
 from offramp import Exit
 from offramp.data import loader, open_splits
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_value_of_a_digit(tmp_path):

@@ -36,8 +36,7 @@ SETTINGS: dict[str, Any] = {
 def splits_of(source: str) -> Splits:
     """The data, decoded once; 5,000 training images are cut off for validation."""
     splits = open_splits(source, 5000, 0)
-    parts = (_decoded(part) for part in (splits.train, splits.validation, splits.test))
-    return Splits(*parts, splits.classes, splits.record)
+    return Splits({name: _decoded(part) for name, part in splits.parts.items()}, splits.classes, splits.record)
 
 
 def build(run: Run, work: Path) -> EarlyExitModel:

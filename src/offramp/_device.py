@@ -30,7 +30,9 @@ def device_named(name: str) -> torch.device:
         here = "none" if found is None else f"{found.type} only"
         raise UsageError(f"the accelerator {name!r} was asked for, and torch finds {here} here")
     if (device.index or 0) >= torch.accelerator.device_count():
-        raise UsageError(f"{name!r} was asked for, and torch finds {torch.accelerator.device_count()} of this kind here")
+        raise UsageError(
+            f"{name!r} was asked for, and torch finds {torch.accelerator.device_count()} of this kind here"
+        )
     return device
 
 

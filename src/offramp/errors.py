@@ -6,6 +6,10 @@ class OfframpError(Exception):
 
     exit_code = 1
 
+    def __init__(self, sentence: str) -> None:
+        # what a reading process of torch's raises is built again where it is waited for, from a page of traceback
+        super().__init__(sentence.rstrip().rpartition(f"{type(self).__module__}.{type(self).__qualname__}: ")[2])
+
 
 class UsageError(OfframpError, ValueError):
     """What was asked for cannot be: an unknown name, a number out of range, options that exclude each other."""

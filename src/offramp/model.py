@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import timm.data
@@ -138,8 +138,8 @@ def attach(
                 f"exit after block {after}: this backbone has {depth} blocks, and exits stand after blocks 1 to "
                 f"{depth - 1} (after block {depth} its own classifier is the final exit)"
             )
-    placed = [replace(exits[i], after=after) for after, i in places]
-    for first, second in pairwise(placed):
+    placed = [_named(exits[i], after) for after, i in places]
+    for first, second in combinations(placed, 2):
         if first == second:
             raise UsageError(f"two exits after block {first.after} with the same head")
     if classes is not None and len(classes) != model.num_classes:
@@ -149,6 +149,11 @@ def attach(
         build_head(e, backbone.taps[int(e.after) - 1], model.num_classes).to(like.device, like.dtype) for e in placed
     ]
     return EarlyExitModel(backbone, placed, heads, get_task(task), _data_config(model), classes)
+
+
+def _named(exit: Exit, after: int) -> Exit:
+    """An exit by the number of its block and, where its head has one, by name: equal ones look equal."""
+    return replace(exit, after=after, head=HEADS.name_of(exit.head) or exit.head)
 
 
 def _block(after: int | str, names: Sequence[str]) -> int:

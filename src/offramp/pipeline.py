@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
 from offramp.policies import Policy
 from offramp.recipe import BackboneSection, Recipe, TeacherSection
-from offramp.registry import OBJECTIVES, unknown
+from offramp.registry import OBJECTIVES
 from offramp.report import evaluate_table
 from offramp.tasks import get_task
 from offramp.training import Curriculum, Teacher, train
@@ -39,12 +39,16 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
 
     Raises:
         UsageError: its parts do not fit together.
-        DataError: weights that are not there.
+        DataError: weights that are not there; data without a training split, or with labels that are no classes.
     """
-    outputs = len(splits.classes) if recipe.task == "classification" and splits.classes else 1
+    targets, outputs = splits.train.targets, 1
+    if recipe.task == "classification":  # the classes without names are those up to the largest label
+        outputs = len(splits.classes or range(int(targets.max()) + 1))
     inner = timm_model(recipe.backbone, outputs)
     exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
-    return attach(inner, exits, get_task(recipe.task), splits.classes if outputs > 1 else None)
+    model = attach(inner, exits, get_task(recipe.task), splits.classes if outputs > 1 else None)
+    check_classes(splits, recipe.data.source, recipe.task, model.num_outputs, model.classes)
+    return model
 
 
 def timm_model(backbone: BackboneSection, outputs: int) -> Any:
@@ -150,13 +154,42 @@ def open_for(artifact: Artifact, data: str) -> Splits:
     """The splits of a data set, cut as they were for the training of this model.
 
     Raises:
-        DataError: the data is not there, or has other classes than the model.
+        DataError: the data is not there, is damaged, or has other classes than the model.
     """
-    splits = open_splits(data, **how_split(artifact))
-    known = artifact.model.classes
-    if known is not None and splits.classes is not None and splits.classes != known:
-        raise DataError(f"{data} has classes {', '.join(splits.classes)}; the model knows {', '.join(known)}")
+    splits, model = open_splits(data, **how_split(artifact)), artifact.model
+    check_classes(splits, data, model.task.name, model.num_outputs, model.classes)
     return splits
+
+
+def check_classes(splits: Splits, data: str, task: str, outputs: int, known: Sequence[str] | None) -> None:
+    """Raise ``DataError`` unless the classes of a data set, by name and by number, are those of a model.
+
+    Args:
+        splits: the samples.
+        data: what to call them.
+        task: the model's, by name; only ``classification`` has classes.
+        outputs: how many the model has.
+        known: their names, where they have names.
+    """
+    if task != "classification":
+        return
+    found = splits.classes
+    if known is not None and found is not None and tuple(found) != tuple(known):
+        if max(len(found), len(known)) <= 20:
+            raise DataError(f"{data} has classes {', '.join(found)}; the model knows {', '.join(known)}")
+        if len(found) != len(known):
+            raise DataError(f"{data} has {len(found)} classes; the model knows {len(known)}")
+        i = next(i for i, (a, b) in enumerate(zip(found, known, strict=True)) if a != b)
+        raise DataError(f"class {i} of {data} is {found[i]!r}; to the model it is {known[i]!r}")
+    for name, samples in splits.parts.items():
+        targets = samples.targets
+        if targets.dtype.kind != "i":
+            raise DataError(f"the labels of {data} are {targets.dtype}, and a model of classes needs their numbers")
+        if targets.min() < 0 or targets.max() >= outputs:
+            raise DataError(
+                f"the {name} split of {data} has labels from {targets.min()} to {targets.max()}; "
+                f"the model has {outputs} outputs, 0 to {outputs - 1}"
+            )
 
 
 def evaluate(
@@ -183,6 +216,7 @@ def evaluate(
 
     Raises:
         UsageError: an unknown split, or a policy for another model.
+        DataError: a split that the data does not have, or an image in it that cannot be read.
     """
     return evaluate_each(artifact, {"": policy}, splits, split, batch, progress, runtime)[""]
 
@@ -197,7 +231,7 @@ def evaluate_each(
     runtime: Runtime | None = None,
 ) -> dict[str, dict[str, Any]]:
     """``evaluate`` for several policies by name; the data goes through the model once for all of them."""
-    samples = split_of(splits, split)
+    samples = splits.of(split)
     model = artifact.model
     table = tabulate_samples(model, splits, split, progress, runtime=runtime)
     costs = artifact.costs or profile(model, repeats=0)
@@ -222,7 +256,7 @@ def tabulate_samples(
     runtime: Runtime | None = None,
 ) -> ExitTable:
     """The exit table of a split, as computed by a runtime; it remembers which data and split that is."""
-    batches = loader(split_of(splits, split), model.data_config, batch_size)
+    batches = loader(splits.of(split), model.data_config, batch_size)
     record = splits.record
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
     tracked = track(batches, split, len(batches), progress)
@@ -242,7 +276,8 @@ def file_batches(
     """
     record = about["record"]
     splits = open_splits(data, record.get("validation"), record.get("seed", 0))
-    samples, config = split_of(splits, split), about["data_config"]
+    check_classes(splits, data, about["task"], about["num_outputs"], about["classes"])
+    samples, config = splits.of(split), about["data_config"]
     batches: Any = loader(samples, config, 128)
     count = len(batches)
     if about["preprocess"]:  # pictures differ in size, so they come one by one
@@ -257,11 +292,3 @@ def how_split(artifact: Artifact) -> dict[str, Any]:
     """How the data of a model was cut, for an exported file to remember."""
     recipe = artifact.record.get("recipe", {})
     return {"validation": recipe.get("data", {}).get("validation"), "seed": recipe.get("seed", 0)}
-
-
-def split_of(splits: Splits, split: str) -> Samples:
-    """The samples of a split by its name. Raises ``UsageError`` for another name."""
-    named = {"test": splits.test, "validation": splits.validation, "train": splits.train}
-    if split not in named:
-        raise UsageError(unknown("split", split, named))
-    return named[split]

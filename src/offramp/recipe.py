@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from offramp.errors import UsageError
 from offramp.registry import HEADS, OBJECTIVES, TASKS, Table, unknown
 
-
 _MOST = 10_000
 
 

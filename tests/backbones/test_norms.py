@@ -10,6 +10,8 @@ from offramp import UsageError
 from offramp.artifact.described import build, describe
 from offramp.backbones import layer_norm_eps, set_layer_norm_eps
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_eps_is_read_and_set():
     model = timm.create_model("swin_tiny_patch4_window7_224", embed_dim=16, depths=(1, 1), num_heads=(1, 2))

@@ -3,7 +3,10 @@
 import argparse
 import warnings
 
+import pytest
 from benchmarks.damage import kinds, try_all
+
+pytestmark = pytest.mark.slow
 
 
 def test_damaged_files_end_in_one_sentence_or_are_unharmed(tmp_path):

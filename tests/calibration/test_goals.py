@@ -16,6 +16,8 @@ from offramp.calibration.rules import RULES
 from offramp.tasks import get_task
 from offramp.types import Parts
 
+pytestmark = pytest.mark.slow
+
 SHAPES = ("plain", "coarse", "doubled", "equal", "neighbours")
 """``coarse``: many scores are equal; ``neighbours``: scores that no float32 lies between."""
 SCORES = {"classification": get_task("classification").scores, "counting": ("change",)}
@@ -131,6 +133,7 @@ def test_thresholds_keep_their_goal_when_they_are_replayed(task, shape):
     assert kept > 30
 
 
+@pytest.mark.slowest
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", SCORES)
 def test_a_risk_is_no_larger_on_its_own_samples(task, method):
@@ -165,6 +168,7 @@ def test_a_threshold_of_the_grid_that_float32_puts_on_a_score():
     assert (replay(policy, table).exit == 2).all(), "whoever leaves early answers something else"
 
 
+@pytest.mark.slowest
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("task", SCORES)
 def test_every_rule_keeps_its_goal_on_its_half_and_on_the_table(task, rule):

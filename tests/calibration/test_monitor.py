@@ -18,6 +18,8 @@ from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
 from offramp.tasks import Classification
 
+pytestmark = pytest.mark.slow
+
 
 def stepwise(losses, risk, level):
     """The test written out answer by answer: the wealth after each, and the number of the alarm."""

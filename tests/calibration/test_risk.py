@@ -22,6 +22,8 @@ from offramp.calibration.risk import METHODS, last_passed, samples_needed
 from offramp.tasks import Classification, Counting
 from offramp.types import ExitTable
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_mean_is_refuted_where_betting_against_it_wins():
     losses = np.random.default_rng(0).binomial(1, 0.1, 300).astype(float)

@@ -11,12 +11,16 @@ from offramp.policies import load_policy, save_policy
 from offramp.registry import POLICIES
 from offramp.tasks import Classification
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_rules_are_the_policies_of_the_table_but_thresholds():
     assert set(RULES) == set(POLICIES) - {"threshold", "forced"} | {"exit-distribution"}
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", [pytest.param(r, marks=pytest.mark.slowest) if r in ("gates", "scheduler") else r for r in RULES]
+)
 def test_a_goal_is_kept_and_expected_is_what_replay_gives(rule, tmp_path):
     table, costs = random_table(3000, 5), simple_costs(5)
     policy = calibrate(table, costs, target_speedup=1.3, rule=rule)

@@ -19,6 +19,8 @@ from offramp.policies import save_policy
 from offramp.policies.patience import Patience
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slowest
+
 QUICK = ("--images", "32", "--rounds", "1", "--threads", "1", "--no-memory", "--json")
 
 

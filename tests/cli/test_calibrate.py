@@ -13,6 +13,8 @@ import offramp
 from offramp.artifact import load_artifact, save
 from offramp.versions import host
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model(trained, tmp_path):

@@ -15,6 +15,8 @@ from typer.main import get_command
 
 from offramp.cli._app import app
 
+pytestmark = pytest.mark.slow
+
 
 def test_train_again_says_the_same(trained, cli):
     code, out, _ = cli("train", trained / "recipe.yaml", "--out", trained / "model", "--device", "cpu", "--json")

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 import yaml
 from helpers import run_cli
 
 import offramp.recipe
+
+pytestmark = pytest.mark.slow
 
 
 def test_demo_and_predict(tmp_path, monkeypatch, capsys):

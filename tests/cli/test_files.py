@@ -9,6 +9,8 @@ import pytest
 
 from offramp.export.metadata import read_graph
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):

@@ -14,6 +14,8 @@ from offramp.calibration import Monitor
 from offramp.policies import save_policy
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 
 def promised(loss="disagreement", method="ucb", **more):
     promise = {"method": method, "loss": loss, "risk": 0.05, "delta": 0.05, "digest": "abc", **more}

@@ -14,6 +14,8 @@ from offramp.engine import open_runtime
 from offramp.policies.threshold import Threshold
 from offramp.registry import BACKBONES
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}, "num_classes": 5}
 SWIN = {"img_size": 64, "patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (1, 2, 2, 2), "num_classes": 5}
 SWIN["num_heads"] = (1, 2, 4, 8)

@@ -86,6 +86,7 @@ class AllHeads(nn.Module):
         return torch.cat([head(tokens) for head in self.heads], dim=1)
 
 
+@pytest.mark.slowest
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_every_head_exports_to_onnx_for_any_batch(kind, tmp_path):
     tap = tap_of(kind)

@@ -15,6 +15,8 @@ from offramp import UsageError
 from offramp.engine import Cohort, TorchStages, advance, enter, open_runtime
 from offramp.registry import POLICIES, TASKS
 
+pytestmark = pytest.mark.slow
+
 N = 60
 RUNTIMES = ("torch", "torch-compiled")
 PRECISIONS = ("fp32", "bf16")
@@ -29,9 +31,7 @@ def setting(request):
 
 @pytest.fixture(autouse=True)
 def _no_compiler(monkeypatch):
-    monkeypatch.setattr(
-        torch, "compile", partial(torch.compile, backend="eager")
-    )
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
 def same(a, b):

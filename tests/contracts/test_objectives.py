@@ -10,6 +10,8 @@ from offramp.data import ImageDataset
 from offramp.registry import OBJECTIVES
 from offramp.training import Batch, Stage
 
+pytestmark = pytest.mark.slow
+
 EXITS = [Exit(1, "lph"), Exit(2, "lph", {"depthwise": False}), Exit(2), Exit(3, "gah"), Exit(3, "gah", {"stride": 3})]
 
 

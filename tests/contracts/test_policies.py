@@ -15,6 +15,8 @@ from offramp.engine import open_runtime
 from offramp.policies import load_policy, save_policy
 from offramp.registry import POLICIES
 
+pytestmark = pytest.mark.slow
+
 N = 2000
 
 
@@ -59,6 +61,7 @@ def test_replay_is_live(setting, name):
         assert len(taken) > 1 or not policy.heads
 
 
+@pytest.mark.slowest
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_file_does_the_same_in_every_runtime_that_runs_files(setting, name, tmp_path):
     model, x, table = setting

@@ -12,6 +12,8 @@ from offramp.errors import UsageError
 from offramp.policies.threshold import Threshold
 from offramp.registry import RUNTIMES
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.3}
 """Of outputs with a standard deviation of about 2."""
 

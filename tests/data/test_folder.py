@@ -33,6 +33,25 @@ def test_given_splits(tmp_path):
     assert splits.test.names[0].endswith("0.png")
 
 
+def test_a_test_split_alone(tmp_path):
+    fill(tmp_path / "test", n=3)
+    splits = open_splits(tmp_path, seed=3)
+    assert splits.classes == ("cat", "dog")
+    assert splits.record["sizes"] == {"test": 6}
+    with pytest.raises(DataError, match=f"^{tmp_path.name} has no train split, only test$"):
+        splits.of("train")
+    fill(tmp_path / "val", n=2)
+    assert open_splits(tmp_path).record["sizes"] == {"validation": 4, "test": 6}
+
+
+def test_classes_that_are_called_like_splits(tmp_path):
+    fill(tmp_path, classes=("test", "val"))
+    assert open_splits(tmp_path).record["sizes"] == {"train": 12, "validation": 4, "test": 4}
+    fill(tmp_path / "test" / "more", classes=("here",))
+    fill(tmp_path, classes=("dog",))
+    assert open_splits(tmp_path).classes == ("dog", "test", "val")
+
+
 def test_empty_folder(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         open_splits(tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from offramp import DataError
+from offramp import DataError, UsageError
 from offramp.data import open_splits
 
 RNG = np.random.default_rng(0)
@@ -74,6 +74,103 @@ def test_other_forms(tmp_path, arrays, message):
     np.savez(tmp_path / "d.npz", **arrays)
     with pytest.raises(DataError, match=message):
         open_splits(tmp_path / "d.npz")
+
+
+JOINED, OFFSETS = encoded(PIXELS)
+JPEGS = {"test_bytes": JOINED, "test_offsets": OFFSETS, "test_labels": LABELS}
+BAD = {
+    "an offset below 0": ({**JPEGS, "test_offsets": OFFSETS - 1}, "do not fit together"),
+    "an offset past the end": ({**JPEGS, "test_bytes": JOINED[:-1]}, "do not fit together"),
+    "offsets that fall": (
+        {**JPEGS, "test_offsets": OFFSETS[[0, 2, 1, *range(3, 41)]]},
+        "the test split of .* do not rise: image 1 would end before it begins",
+    ),
+    "unsigned offsets that fall": (
+        {**JPEGS, "test_offsets": OFFSETS[[0, 2, 1, *range(3, 41)]].astype(np.uint32)},
+        "image 1 would end before it begins",
+    ),
+    "vast offsets": ({**JPEGS, "test_offsets": OFFSETS.astype(np.uint64) + 2**63}, "do not fit together"),
+    "broken offsets": ({**JPEGS, "test_offsets": OFFSETS + 0.5}, "with whole numbers as offsets"),
+    "offsets in a table": ({**JPEGS, "test_offsets": OFFSETS[None]}, "with whole numbers as offsets"),
+    "no offsets": ({**JPEGS, "test_offsets": OFFSETS[:0]}, "do not fit together"),
+    "bytes of another kind": ({**JPEGS, "test_bytes": JOINED.astype(np.int16)}, "joined images are uint8 bytes"),
+    "labels in a table": ({**JPEGS, "test_labels": LABELS[:, None]}, r"are uint8 \(40, 1\): they are one number"),
+    "one label": ({**JPEGS, "test_labels": LABELS[0]}, "one number an image"),
+    "names as labels": ({**JPEGS, "test_labels": LABELS.astype(str)}, "one number an image"),
+    "complex labels": ({**JPEGS, "test_labels": LABELS * 1j}, "one number an image"),
+    "numbers and class names": (
+        {**JPEGS, "test_labels": LABELS + 0.5, "classes": ["a", "b"]},
+        "one class number an image, as the classes have names",
+    ),
+    "no number": (
+        {**JPEGS, "test_labels": np.r_[LABELS[:-1], np.nan]},
+        "label 39 of the test split .* no finite number",
+    ),
+    "infinite": ({**JPEGS, "test_labels": np.r_[1e300, LABELS[1:]]}, "label 0 of the test split .* no finite number"),
+    "a class below 0": (
+        {**JPEGS, "test_labels": LABELS.astype(int) - 1, "classes": ["a", "b"]},
+        "label 0 of the test split of .* is -1; the labels go from 0 to 1",
+    ),
+    "a class without a name": ({**JPEGS, "classes": ["a"]}, "label 1 of .* is 1; the labels go from 0 to 0"),
+    "a class beyond all": (
+        {**JPEGS, "test_labels": LABELS.astype(np.uint64) + 2**63},
+        "label 0 of .* is 9223372036854775808; the labels go from",
+    ),
+    "classes in a table": ({**JPEGS, "classes": [["a", "b"]]}, "one name a class"),
+    "one class for all": ({**JPEGS, "classes": "a"}, "one name a class"),
+    "no classes": ({**JPEGS, "classes": np.array([], str)}, "one name a class"),
+    "five colours": ({"x_test": np.zeros((40, 6, 5, 5), np.uint8), "y_test": LABELS}, "pixels must be uint8"),
+    "no pixels": ({"x_test": PIXELS[:, :0], "y_test": LABELS}, "an image of the test split of .* has no pixels"),
+    "lines": ({"x_test": np.zeros((1, 1, 30_000), np.uint8), "y_test": [0]}, "one side more than 1000 times the other"),
+    "one number for pixels": ({"x_test": np.uint8(3), "y_test": LABELS}, "pixels must be uint8"),
+    "splits by number": (
+        {"bytes": JOINED, "offsets": OFFSETS, "labels": LABELS, "split": np.zeros(40, int)},
+        "one name an image",
+    ),
+    "too few splits": (
+        {"bytes": JOINED, "offsets": OFFSETS, "labels": LABELS, "split": np.array(["train"] * 39)},
+        "one name an image",
+    ),
+    "no images": ({"x_test": PIXELS[:0], "y_test": LABELS[:0]}, "the test split of d.npz holds no samples"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "message"), BAD.values(), ids=BAD.keys())
+def test_arrays_that_cannot_be(tmp_path, arrays, message):
+    train = {key.replace("test", "train"): value for key, value in arrays.items()}
+    for form in (arrays, train):
+        np.savez(tmp_path / "d.npz", **form)
+        with pytest.raises(DataError, match=message if form is arrays else None) as caught:
+            open_splits(tmp_path / "d.npz", validation=0.2)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS.astype(">i2"), LABELS.astype(np.uint64), LABELS / 2, -LABELS / 2])
+def test_labels_of_every_type(tmp_path, labels):
+    np.savez(tmp_path / "d.npz", x_train=PIXELS, y_train=labels)
+    splits = open_splits(tmp_path / "d.npz")
+    assert splits.train.targets.dtype == (np.float32 if labels.dtype.kind == "f" else np.int64)
+    assert set(splits.train.targets) == set(labels.tolist())
+
+
+def test_a_source_of_test_samples_alone(tmp_path):
+    np.savez(tmp_path / "d.npz", **JPEGS, classes=[f"class {i}" for i in range(1000)])
+    splits = open_splits(tmp_path / "d.npz", validation=100, seed=7)
+    assert splits.record["sizes"] == {"test": 40}
+    assert splits.record["cut"] == []
+    assert splits.record["fingerprints"].keys() == {"test"}
+    assert len(splits.classes) == 1000
+    assert np.array_equal(np.asarray(splits.test.read(7)), PIXELS[7])
+    for name in ("train", "validation"):
+        with pytest.raises(DataError, match=rf"^d\.npz has no {name} split, only test$"):
+            getattr(splits, name)
+    with pytest.raises(UsageError, match="did you mean 'test'"):
+        splits.of("tset")
+
+
+def test_a_column_of_test_samples_alone(tmp_path):
+    np.savez(tmp_path / "d.npz", bytes=JOINED, offsets=OFFSETS, labels=LABELS, split=np.array(["test"] * 40))
+    assert open_splits(tmp_path / "d.npz").record["sizes"] == {"test": 40}
 
 
 def test_pickles_are_not_opened(tmp_path):

@@ -10,6 +10,8 @@ import offramp
 from offramp.engine import open_runtime
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slowest
+
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs a C++ compiler, g++, and there is none")
 def test_pieces_that_were_really_compiled_leave_and_answer_as_eager_ones(monkeypatch):

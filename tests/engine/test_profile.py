@@ -17,6 +17,8 @@ from offramp.policies.vote import Vote
 from offramp.registry import RUNTIMES
 from offramp.types import Parts, Trace
 
+pytestmark = pytest.mark.slow
+
 
 class FakeRuntime:
     """Nothing computes; a run takes as long as its segments and heads, and every sample scores 0.5.

@@ -23,6 +23,8 @@ from offramp.artifact import load_artifact
 from offramp.data.images import to_bytes
 from offramp.engine import open_runtime
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 WATCH = """

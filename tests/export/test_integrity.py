@@ -15,6 +15,8 @@ from offramp.engine import open_runtime
 from offramp.export.metadata import DIGEST, ENTRY, read_file, signed, store_policy
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 RUNTIMES = ("onnxruntime", "openvino")
 
 

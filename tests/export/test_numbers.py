@@ -10,6 +10,8 @@ from offramp.engine import open_runtime
 from offramp.export.metadata import store_policy
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_file_whose_scores_compare_keeps_its_exits(runtime, tmp_path):

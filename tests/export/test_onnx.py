@@ -19,6 +19,8 @@ from offramp.export.metadata import store_policy
 from offramp.policies.patience import Patience
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 SURE = 2.0
 """A threshold that no score reaches."""
 

@@ -15,6 +15,8 @@ from offramp.errors import DataError, UsageError
 from offramp.export.preprocess import Preprocess
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {"input_size": (3, 24, 24), "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3), "crop_mode": "center"}
 
 

@@ -12,6 +12,8 @@ from offramp import Exit
 from offramp.engine import open_runtime
 from offramp.policies.threshold import Threshold
 
+pytestmark = pytest.mark.slow
+
 NOBODY = Threshold((1.0,))
 """A policy under which nobody leaves early."""
 

@@ -10,6 +10,8 @@ from torch import nn
 import offramp
 from offramp import Exit, UsageError
 
+pytestmark = pytest.mark.slow
+
 
 class NormTokens(nn.Module):
     """BatchNorm over tokens: running statistics that training could move."""

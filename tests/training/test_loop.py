@@ -18,6 +18,8 @@ import offramp
 from offramp import DataError, UsageError
 from offramp.training.log import read_log
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

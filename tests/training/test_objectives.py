@@ -19,6 +19,8 @@ from offramp.training.objectives.layerwise import Layerwise, OneExit
 from offramp.training.objectives.lgvit import HeadDistillation
 from offramp.training.objectives.self_distillation import SelfDistillation
 
+pytestmark = pytest.mark.slow
+
 X, TARGET = images(8), torch.arange(8) % 5
 LGVIT = [
     Exit(1, "lph"),

@@ -12,6 +12,8 @@ from offramp.data.images import TrainingStream
 from offramp.training.curriculum import difficulties
 from offramp.training.targets import Targets
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu"}
 
 

@@ -10,6 +10,8 @@ import offramp
 from offramp import _progress
 from offramp._progress import progress_bar, track
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"batch_size": 16, "precision": "fp32", "device": "cpu"}
 
 

@@ -17,6 +17,8 @@ from offramp.training.objectives.joint import Joint
 from offramp.training.objectives.mixed import Mixed
 from offramp.training.same_run import plain
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 SETTINGS = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "learning_rate": 1e-3}
 

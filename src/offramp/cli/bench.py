@@ -72,7 +72,7 @@ def command(
     from offramp.engine.bench import bench_forced, bench_policy, expected_shares
     from offramp.engine.bench_file import bench_file
     from offramp.errors import UsageError
-    from offramp.pipeline import open_for, split_of
+    from offramp.pipeline import open_for
     from offramp.policies.forced import Forced, forced_shares
     from offramp.versions import host, versions
 
@@ -91,7 +91,7 @@ def command(
         else:
             record = session.file.about["record"]
             splits = open_splits(data, record.get("validation"), record.get("seed", 0))
-            samples = split_of(splits, "validation")
+            samples = splits.validation
             rows = bench_file(session, opens, rule, samples, batch, images, rounds, True, others)
     else:
         artifact = ready(model, device, threads)
@@ -107,7 +107,7 @@ def command(
             rule = Forced(exits, len(inner.exits), inner.task.scores[0], asked)
         else:
             rule = chosen_policy(artifact, policy, threshold)
-            samples = split_of(open_for(artifact, data), "validation")
+            samples = open_for(artifact, data).validation
             rows = bench_policy(inner, rule, samples, batch, images, rounds, True, computes, others)
         if memory:
             err.print("measuring peak memory, each way in a process of its own")

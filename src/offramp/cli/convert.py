@@ -20,13 +20,14 @@ def command(
 ) -> None:
     """Turn a released checkpoint into a saved model; only tensors are read, nothing in it can run."""
     from offramp import convert
-    from offramp.artifact import save
+    from offramp.artifact import refuse_foreign, save
     from offramp.errors import UsageError
     from offramp.registry import unknown
 
     forms = {"lgvit": convert.lgvit}
     if form not in forms:
         raise UsageError(unknown("form of weights", form, forms))
+    refuse_foreign(to)
     model, policy = forms[form](folder)
     save(model, to, policy, record={"converted": {"form": form, "folder": folder.name}})
     if json:

@@ -26,6 +26,7 @@ def command(
 
     Takes under two minutes on two cores and needs no network: the 1,797 digits ship with scikit-learn.
     """
+    from offramp.artifact import refuse_foreign
     from offramp.data import open_splits
     from offramp.errors import UsageError
     from offramp.pipeline import evaluate, train_recipe
@@ -36,6 +37,7 @@ def command(
     ours = (model / "config.json").exists() or run.exists()
     if out_folder.exists() and any(out_folder.iterdir()) and not ours:
         raise UsageError(f"{out_folder} exists and is not from a demo; choose another place with --out")
+    refuse_foreign(model)
     boxed = _photographs(show_them=not json)
     with as_file(files("offramp.cli") / "digits.yaml") as file:
         recipe = read_recipe(file)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
+from offramp.data.decode import open_image
 from offramp.data.samples import Samples
 from offramp.errors import DataError
 
@@ -19,13 +20,14 @@ _NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "te
 def read_folder(path: Path) -> tuple[dict[str, Samples], list[str]]:
     """The splits of a folder and its class names, which are the names of the sub-folders.
 
-    ``path/CLASS/*.jpg``, or with ``train``, ``validation`` (``val``, ``valid``) and ``test`` above the classes.
+    ``path/CLASS/*.jpg``, or with ``train``, ``validation`` (``val``, ``valid``) and ``test`` above the classes. Without
+    ``train`` the others are splits where they are all that there is, and have classes below them.
 
     Raises:
         DataError: no classes, a class without an image, or splits with different classes.
     """
     parts = {name: path / d for name, folders in _NAMES.items() for d in folders if (path / d).is_dir()}
-    if "train" not in parts:
+    if "train" not in parts and not _nothing_else(path, parts.values()):
         parts = {"all": path}
     classes = None
     samples = {}
@@ -43,6 +45,15 @@ def read_folder(path: Path) -> tuple[dict[str, Samples], list[str]]:
     return samples, classes
 
 
+def _nothing_else(path: Path, splits: Collection[Path]) -> bool:
+    """Whether a folder has no sub-folders but these, and each of them has some of its own."""
+    return bool(splits) and set(_folders(path)) == set(splits) and all(map(_folders, splits))
+
+
+def _folders(path: Path) -> list[Path]:
+    return [inner for inner in path.iterdir() if inner.is_dir()]
+
+
 def _files(files: list[tuple[str, int]]) -> Samples:
     names = [name for name, _ in files]
     return Samples(partial(_open_at, names), np.array([label for _, label in files], dtype=np.int64), names)
@@ -50,16 +61,3 @@ def _files(files: list[tuple[str, int]]) -> Samples:
 
 def _open_at(names: list[str], i: int) -> Image.Image:
     return open_image(names[i])
-
-
-def open_image(file: str | BinaryIO) -> Image.Image:
-    """The image in a file. Raises ``DataError`` for a file that is missing or no image."""
-    what = file if isinstance(file, str) else "the input"
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return image
-    except UnidentifiedImageError:
-        raise DataError(f"{what} is no image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{what} could not be read as an image: {error}") from error

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from offramp.data.decode import in_mode
 from offramp.data.samples import Samples
 
 
@@ -45,9 +46,7 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
         epoch, i = index if isinstance(index, tuple) else (0, index)
         target = self.samples.targets[i]
         target = target.item() if target.ndim == 0 else target
-        image = self.samples.read(i)
-        if image.mode != self.mode:
-            image = image.convert(self.mode)
+        image = in_mode(self.samples.read(i), self.mode)
         if self.seed is None:
             return self.transform(image), target
         with _seeded(self.seed, epoch, i):
@@ -62,7 +61,7 @@ def to_tensor(image: Image.Image, data_config: Mapping[str, Any]) -> Tensor:
 def to_bytes(image: Image.Image, data_config: Mapping[str, Any]) -> Tensor:
     """One picture as it is, uint8 ``(1, height, width, C)``, for a model that prepares it itself."""
     mode = "L" if data_config["input_size"][0] == 1 else "RGB"
-    pixels = torch.from_numpy(np.array(image.convert(mode)))
+    pixels = torch.from_numpy(np.array(in_mode(image, mode)))
     return pixels.reshape(1, *pixels.shape[:2], -1)
 
 

@@ -3,77 +3,125 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from offramp.data.samples import Samples, from_pixels
+from offramp.data.arrays import read_arrays
+from offramp.data.decode import check_size, open_image
+from offramp.data.samples import SPLITS, Samples, from_pixels
 from offramp.errors import DataError
 
-_SPLITS = ("train", "validation", "test")
+Arrays = Mapping[str, np.ndarray]
+
+_JOINED = ("bytes", "offsets", "labels")
+_WANTED = (
+    *(f"{axis}_{split}" for split in SPLITS for axis in "xy"),
+    *(f"{split}_{part}" for split in SPLITS for part in _JOINED),
+    *_JOINED,
+    "split",
+    "classes",
+)
 
 
 def read_npz(path: Path) -> tuple[dict[str, Samples], list[str] | None]:
     """The splits of an ``.npz`` file and its class names. Nothing in the file can run code.
 
-    Three forms are known, for each split ``S`` of train, validation and test:
+    Three forms are known, for each split ``S`` of train, validation and test; a file may hold some of them only:
     ``x_S`` (pixels, ``(n, h, w)`` or ``(n, h, w, 3)`` uint8) with ``y_S``;
     ``S_bytes``, ``S_offsets``, ``S_labels`` (image files joined, file i at ``offsets[i]:offsets[i + 1]``);
     ``bytes``, ``offsets``, ``labels`` and ``split``, the split's name for each image. ``classes`` names the classes.
 
+    Labels are integers, within the class names where there are any, or finite numbers. An image that turns out to be
+    damaged is named by its split and its number there, from 0.
+
     Raises:
-        DataError: no such file, a damaged one, or another form.
+        DataError: no such file, a damaged one, one that would need far more memory than it has bytes
+            (``read_arrays``), another form, or arrays that do not fit together.
     """
+    arrays, there = read_arrays(path, _WANTED)
+    classes = _classes(arrays["classes"], path) if "classes" in arrays else None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except Exception as error:  # numpy raises whatever the zip, the header or a pickle in it makes it raise
-        raise DataError(f"{path} is no .npz file that can be read: {error}") from error
-    classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else None
-    try:
-        parts = _splits(arrays)
+        parts = _splits(arrays, path, None if classes is None else len(classes))
     except KeyError as error:
         raise DataError(f"{path} lacks the array {error}") from error
-    if "train" not in parts:
-        raise DataError(f"{path} has no known form: it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    if not parts:
+        raise DataError(f"{path} has no known form: it holds {', '.join(sorted(there)) or 'nothing'}")
     return parts, classes
 
 
-def _splits(arrays: dict[str, Any]) -> dict[str, Samples]:
-    if {"bytes", "offsets", "labels", "split"} <= arrays.keys():
-        everything = _encoded(arrays["bytes"], arrays["offsets"], arrays["labels"])
-        found = {name: np.flatnonzero(arrays["split"] == name) for name in _SPLITS}
+def _splits(arrays: Arrays, path: Path, classes: int | None) -> dict[str, Samples]:
+    if {*_JOINED, "split"} <= arrays.keys():
+        everything = _encoded([arrays[part] for part in _JOINED], str(path), classes)
+        split = arrays["split"]
+        if split.dtype.kind != "U" or split.shape != (len(everything),):
+            raise DataError(f"the splits of {path} are {split.dtype} {split.shape}: they are one name an image")
+        found = {name: np.flatnonzero(split == name) for name in SPLITS}
         return {name: everything.take(rows) for name, rows in found.items() if len(rows)}
     parts = {}
-    for name in _SPLITS:
+    for name in SPLITS:
+        where = f"the {name} split of {path}"
         if f"x_{name}" in arrays:
-            parts[name] = _pixels(arrays[f"x_{name}"], arrays[f"y_{name}"])
+            parts[name] = _pixels(arrays[f"x_{name}"], arrays[f"y_{name}"], where, classes)
         elif f"{name}_bytes" in arrays:
-            parts[name] = _encoded(*(arrays[f"{name}_{key}"] for key in ("bytes", "offsets", "labels")))
+            parts[name] = _encoded([arrays[f"{name}_{part}"] for part in _JOINED], where, classes)
     return parts
 
 
-def _pixels(x: np.ndarray, y: np.ndarray) -> Samples:
-    if x.dtype != np.uint8 or x.ndim not in (3, 4) or len(x) != len(y):
-        raise DataError(f"pixels must be uint8, one image a label; these are {x.dtype} {x.shape} with {len(y)} labels")
-    return from_pixels(x, _targets(y))
+def _pixels(x: np.ndarray, y: np.ndarray, where: str, classes: int | None) -> Samples:
+    targets = _targets(y, where, classes)
+    # two and four values a pixel: with an alpha channel
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (2, 3, 4)) or len(x) != len(y):
+        raise DataError(
+            f"pixels must be uint8, (n, h, w) or (n, h, w, 3), one image a label; "
+            f"those of {where} are {x.dtype} {x.shape} with {len(y)} labels"
+        )
+    check_size(x.shape[2], x.shape[1], f"an image of {where}")
+    return from_pixels(x, targets)
 
 
-def _encoded(joined: np.ndarray, offsets: np.ndarray, labels: np.ndarray) -> Samples:
-    if len(offsets) != len(labels) + 1 or (len(offsets) and offsets[-1] > len(joined)):
-        raise DataError(f"{len(labels)} labels and {len(offsets)} offsets into {len(joined)} bytes do not fit together")
+def _encoded(arrays: Sequence[np.ndarray], where: str, classes: int | None) -> Samples:
+    joined, offsets, labels = arrays
+    targets = _targets(labels, where, classes)
+    if joined.dtype != np.uint8 or joined.ndim != 1 or offsets.dtype.kind not in "iu" or offsets.ndim != 1:
+        raise DataError(
+            f"joined images are uint8 bytes with whole numbers as offsets; "
+            f"those of {where} are {joined.dtype} {joined.shape} and {offsets.dtype} {offsets.shape}"
+        )
+    if len(offsets) != len(labels) + 1 or offsets[0] < 0 or offsets[-1] > len(joined):
+        raise DataError(
+            f"the {len(labels)} labels, {len(offsets)} offsets and {len(joined)} bytes of {where} do not fit together"
+        )
+    if (turns := np.flatnonzero(offsets[1:] < offsets[:-1])).size:
+        raise DataError(f"the offsets of {where} do not rise: image {turns[0]} would end before it begins")
+    return Samples(partial(_decode, where, joined, offsets), targets)
 
-    return Samples(partial(_decode, joined, offsets), _targets(labels))
+
+def _decode(where: str, joined: np.ndarray, offsets: np.ndarray, i: int) -> Image.Image:
+    return open_image(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()), f"image {i} of {where}")
 
 
-def _decode(joined: np.ndarray, offsets: np.ndarray, i: int) -> Image.Image:
-    return Image.open(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()))
+def _targets(labels: np.ndarray, where: str, classes: int | None) -> np.ndarray:
+    """Labels as int64 or float32, checked; ``classes`` is how many have a name, None where none has."""
+    if labels.ndim != 1 or labels.dtype.kind not in ("iu" if classes is not None else "iuf"):
+        kind = "one number an image" if classes is None else "one class number an image, as the classes have names"
+        raise DataError(f"the labels of {where} are {labels.dtype} {labels.shape}: they are {kind}")
+    if labels.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            numbers = labels.astype(np.float32)
+        if (odd := np.flatnonzero(~np.isfinite(numbers))).size:
+            raise DataError(f"label {odd[0]} of {where} is {labels[odd[0]]}, no finite number")
+        return numbers
+    low, high = (np.iinfo(np.int64).min, np.iinfo(np.int64).max) if classes is None else (0, classes - 1)
+    if (odd := np.flatnonzero((labels < low) | (labels > high))).size:
+        raise DataError(f"label {odd[0]} of {where} is {labels[odd[0]]}; the labels go from {low} to {high}")
+    return labels.astype(np.int64)
 
 
-def _targets(labels: np.ndarray) -> np.ndarray:
-    return labels.astype(np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32)
+def _classes(names: np.ndarray, path: Path) -> list[str]:
+    if names.ndim != 1 or not len(names):
+        raise DataError(f"the classes of {path} are {names.dtype} {names.shape}: they are one name a class")
+    return [str(name) for name in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,10 @@ import numpy as np
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from offramp.errors import DataError
+from offramp.errors import DataError, UsageError
+from offramp.registry import unknown
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +56,44 @@ def _read_pixels(pixels: np.ndarray, i: int) -> Image.Image:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Training, validation and test samples, and the record of how they were cut.
+    """The samples of a source by split, and the record of how they were cut.
 
     Thresholds are chosen on validation data; test data is read once, for the number that is reported.
+
+    Args:
+        parts: ``train``, ``validation`` and ``test``, or those of them that the source has.
+        classes: the name of each class, where there are classes and names.
+        record: the source, how it was cut, and the size and the fingerprint of each split.
     """
 
-    train: Samples
-    validation: Samples
-    test: Samples
+    parts: Mapping[str, Samples]
     classes: tuple[str, ...] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def train(self) -> Samples:
+        """To train on. Raises ``DataError`` where the source has none."""
+        return self.of("train")
+
+    @property
+    def validation(self) -> Samples:
+        """To choose thresholds on. Raises ``DataError`` where the source has none."""
+        return self.of("validation")
+
+    @property
+    def test(self) -> Samples:
+        """To report on. Raises ``DataError`` where the source has none."""
+        return self.of("test")
+
+    def of(self, split: str) -> Samples:
+        """The samples of a split. Raises ``UsageError`` for another name, ``DataError`` where the source has none."""
+        if split not in SPLITS:
+            raise UsageError(unknown("split", split, SPLITS))
+        if split not in self.parts:
+            raise DataError(
+                f"{self.record.get('source', 'this data')} has no {split} split, only {' and '.join(self.parts)}"
+            )
+        return self.parts[split]
 
 
 def cut(samples: Samples, size: int | float, seed: int, what: str) -> tuple[Samples, Samples]:
@@ -92,38 +123,47 @@ def cut(samples: Samples, size: int | float, seed: int, what: str) -> tuple[Samp
 def complete(
     source: str, parts: Mapping[str, Samples], classes: Sequence[str] | None, size: int | float | None, seed: int
 ) -> Splits:
-    """Splits from what a source has: a missing test or validation split is cut by seed, and all of it is recorded.
+    """Splits from what a source has, and the record of them.
+
+    A missing test or validation split is cut from the training samples by seed. A source without any of these is taken
+    as it is: a test split alone can be evaluated, not trained on.
 
     Args:
         source: the name of the source, for the record.
-        parts: ``train`` or ``all``, and, where the source has them, ``validation`` and ``test``.
+        parts: ``all``, or those of ``train``, ``validation`` and ``test`` that the source has.
         classes: the name of each class.
         size: how much to cut for validation (and for test where there is none): a number of samples or a share;
             a tenth for None, a fifth where the source has no test split either.
         seed: by which to cut.
+
+    Raises:
+        DataError: a split without samples, or too few to cut from.
     """
-    record: dict[str, Any] = {"source": source, "seed": seed, "cut": []}
+    gone: list[str] = []
     share = size if size is not None else (0.1 if "train" in parts else 0.2)
-    train = parts["train"] if "train" in parts else parts["all"]
-    test = parts.get("test")
-    if test is None:
-        train, test = cut(train, share, seed, "test")
-        record["cut"].append("test")
-    validation = parts.get("validation")
-    if validation is None:
-        # the same share of the whole, also after a test split was cut
-        if isinstance(share, float) and "test" in record["cut"]:
-            share = share / (1 - share)
-        train, validation = cut(train, share, seed, "validation")
-        record["cut"].append("validation")
-    splits = Splits(train, validation, test, None if classes is None else tuple(map(str, classes)), record)
-    named = {"train": train, "validation": validation, "test": test}
-    for name, samples in named.items():
+    found = {"train" if name == "all" else name: samples for name, samples in parts.items()}
+    if "train" in found:
+        if "test" not in found:
+            found["train"], found["test"] = cut(found["train"], share, seed, "test")
+            gone.append("test")
+        if "validation" not in found:
+            # the same share of the whole, also after a test split was cut
+            if isinstance(share, float) and gone:
+                share = share / (1 - share)
+            found["train"], found["validation"] = cut(found["train"], share, seed, "validation")
+            gone.append("validation")
+    found = {name: found[name] for name in SPLITS if name in found}
+    for name, samples in found.items():
         if len(samples) == 0:
             raise DataError(f"the {name} split of {source} holds no samples")
-    record["sizes"] = {name: len(samples) for name, samples in named.items()}
-    record["fingerprints"] = {name: fingerprint(samples) for name, samples in named.items()}
-    return replace(splits, record=record)
+    record = {
+        "source": source,
+        "seed": seed,
+        "cut": gone,
+        "sizes": {name: len(samples) for name, samples in found.items()},
+        "fingerprints": {name: fingerprint(samples) for name, samples in found.items()},
+    }
+    return Splits(found, None if classes is None else tuple(map(str, classes)), record)
 
 
 def fingerprint(samples: Samples) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torchvision import datasets
 
+from offramp.data.decode import reading
 from offramp.data.samples import Samples
 from offramp.errors import DataError, UsageError
 from offramp.registry import unknown
@@ -54,10 +55,12 @@ def read_torchvision(name: str, root: Path) -> tuple[dict[str, Samples], list[st
         raise DataError(
             f"torchvision's {name} is not in {root} and could not be downloaded (is there a network?): {error}"
         ) from error
-    if "train" not in parts and "all" not in parts:
-        raise DataError(f"torchvision's {name} has no training split")
+    if not parts:
+        raise DataError(f"torchvision's {name} has no training, validation or test split")
     first = next(iter(parts.values()))
-    return {part: _samples(d) for part, d in parts.items()}, getattr(first, "classes", None)
+    all_of = f"torchvision's {name}"
+    where = {part: all_of if part == "all" else f"the {part} split of {all_of}" for part in parts}
+    return {part: _samples(d, where[part]) for part, d in parts.items()}, getattr(first, "classes", None)
 
 
 def _open(kind: type, root: Path, **which: Any) -> Any:
@@ -65,13 +68,14 @@ def _open(kind: type, root: Path, **which: Any) -> Any:
     return kind(str(root), **which, **download)
 
 
-def _samples(dataset: Any) -> Samples:
+def _samples(dataset: Any, where: str) -> Samples:
     for field in ("targets", "labels", "_labels"):
         if hasattr(dataset, field):
-            return Samples(partial(_image, dataset), np.asarray(getattr(dataset, field), dtype=np.int64))
+            return Samples(partial(_image, where, dataset), np.asarray(getattr(dataset, field), dtype=np.int64))
     raise DataError(f"torchvision's {type(dataset).__name__} has no class labels")
 
 
-def _image(dataset: Any, i: int) -> Image.Image:
-    image = dataset[i][0]
+def _image(where: str, dataset: Any, i: int) -> Image.Image:
+    with reading(f"image {i} of {where}"):
+        image = dataset[i][0]
     return image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))

@@ -99,9 +99,7 @@ def _batches(session: FileSession, samples: Samples, batch: int, images: int) ->
     for first in range(0, len(chosen), batch):
         pictures = [to_bytes(chosen.read(i), config) for i in range(first, min(first + batch, len(chosen)))]
         if len({picture.shape for picture in pictures}) > 1:
-            raise UsageError(
-                "pictures of different sizes make no batch for this file: time a batch of 1"
-            )
+            raise UsageError("pictures of different sizes make no batch for this file: time a batch of 1")
         yield torch.cat(pictures)
 
 
