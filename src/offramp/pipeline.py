@@ -18,7 +18,7 @@ from offramp.artifact import Artifact, load_artifact, refuse_foreign, round_to_f
 from offramp.backbones import read_checkpoint
 from offramp.calibration import calibrate
 from offramp.cost import profile
-from offramp.data import Samples, Splits, loader, open_splits
+from offramp.data import Splits, loader, open_splits
 from offramp.data.images import to_bytes
 from offramp.engine import Runtime, tabulate, tabulate_in
 from offramp.engine.bench import bench_policy
