@@ -59,3 +59,18 @@ def test_import_is_light():
 def test_public_names_load():
     for name in offramp.__all__:
         assert getattr(offramp, name) is not None
+
+
+def test_what_needs_no_extra_works_without_one():
+    """Running, calibrating and the command line, where neither onnx nor a runtime for it is installed."""
+    extras = ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "openvino")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras!r}))\n"
+        "import offramp, offramp.cli, offramp.engine, offramp.engine.bench, offramp.calibration, offramp.pipeline\n"
+        "from importlib import import_module\n"
+        "for verb in ('demo', 'train', 'evaluate', 'calibrate', 'predict', 'monitor', 'bench', 'convert', 'list'):\n"
+        "    import_module(f'offramp.cli.{verb}')\n"
+        "offramp.run, offramp.train, offramp.load('cifar10')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -15,10 +15,9 @@ from offramp.engine.bench import Baselines, Piece, spaced, timed_rows
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import Runtime
 from offramp.errors import UsageError
-from offramp.export.parts import is_gated
 from offramp.policies import Policy
 from offramp.policies.forced import forced_shares
-from offramp.policies.threshold import Threshold
+from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
 from offramp.types import CostTable, Network
 

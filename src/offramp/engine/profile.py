@@ -16,9 +16,8 @@ from torch import Tensor
 from offramp.cost import in_turn, p95, profile
 from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.errors import DataError, UsageError
-from offramp.export.parts import is_gated
 from offramp.model import EarlyExitModel
-from offramp.policies.threshold import Threshold
+from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
 from offramp.types import CostTable, Parts, Trace
 from offramp.versions import host, versions

@@ -19,12 +19,13 @@ from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
 from offramp.export.join import Inside, Join, Pieces, Shapes
 from offramp.export.metadata import describe, signed
-from offramp.export.parts import Ask, Final, Segment, Tensors, compares_outputs, is_gated, policy_inputs
+from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
 from offramp.export.preprocess import Preprocess
 from offramp.export.quantise import quantised
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
+from offramp.policies.threshold import compares_outputs, is_gated
 
 _EXAMPLES = 3
 _LARGEST = 2**31 - 2**20

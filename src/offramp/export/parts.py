@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, score_of
 from offramp.policies.forced import Forced
-from offramp.policies.threshold import Threshold
+from offramp.policies.threshold import is_gated
 from offramp.tasks import Task
 from offramp.types import Evidence
 
@@ -52,18 +52,6 @@ def only_numbers_differ(a: Policy, b: Policy) -> bool:
     fixed = [f.name for f in dataclasses.fields(a) if f.name not in free]  # type: ignore[arg-type]
     shapes = [{name: value.shape for name, value in policy_inputs(policy).items()} for policy in (a, b)]
     return shapes[0] == shapes[1] and all(getattr(a, name) == getattr(b, name) for name in fixed)
-
-
-def compares_outputs(policy: Policy, task: Task, num_outputs: int) -> bool:
-    """Whether a policy's score depends on the output of the exit before."""
-    output, other = torch.ones(1, num_outputs), torch.zeros(1, num_outputs)
-    alone, together = (task.score(policy.score, output, before) for before in (None, other))
-    return not torch.equal(alone, together)
-
-
-def is_gated(policy: Policy, task: Task, num_outputs: int) -> bool:
-    """Whether thresholds switch heads on and off in the file: with none on, it computes the backbone alone."""
-    return isinstance(policy, Threshold) and not compares_outputs(policy, task, num_outputs)
 
 
 def holds(own: Policy, policy: Policy, task: Task, num_outputs: int) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from offramp.errors import UsageError
 from offramp.types import Decision, Evidence, State
 
@@ -60,3 +62,15 @@ def check_temperatures(temperatures: tuple[float, ...], exits: int) -> None:
     """Raise ``UsageError`` unless there is none, or one above 0 for each early exit and the final one."""
     if temperatures and (len(temperatures) != exits + 1 or not min(temperatures) > 0):
         raise UsageError(f"{exits} early exits have {exits + 1} temperatures above 0, not {list(temperatures)}")
+
+
+def compares_outputs(policy: Any, task: Any, num_outputs: int) -> bool:
+    """Whether a policy's score depends on the output of the exit before."""
+    output, other = torch.ones(1, num_outputs), torch.zeros(1, num_outputs)
+    alone, together = (task.score(policy.score, output, before) for before in (None, other))
+    return not torch.equal(alone, together)
+
+
+def is_gated(policy: Any, task: Any, num_outputs: int) -> bool:
+    """Whether thresholds switch heads on and off in the file: with none on, it computes the backbone alone."""
+    return isinstance(policy, Threshold) and not compares_outputs(policy, task, num_outputs)
