@@ -25,7 +25,7 @@ RECIPE = {
         "preprocessing": {"mean": [0.3], "std": [0.4], "crop_pct": 1.0},
     },
     "exits": [{"after": 1}, {"after": 2}],
-    "training": {"epochs": 9, "batch_size": 32, "learning_rate": 0.003},
+    "training": {"epochs": 9, "batch_size": 32, "learning_rate": 0.003, "precision": "fp32"},
     "goal": {"max_drop": 0.05},
 }
 """Trains in seconds, on the digits."""

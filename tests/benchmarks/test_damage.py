@@ -6,7 +6,7 @@ import warnings
 import pytest
 from benchmarks.damage import kinds, try_all
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slowest
 
 
 def test_damaged_files_end_in_one_sentence_or_are_unharmed(tmp_path):

@@ -13,7 +13,7 @@ import offramp
 from offramp.artifact import load_artifact, save
 from offramp.versions import host
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slowest
 
 
 @pytest.fixture

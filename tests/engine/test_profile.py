@@ -17,7 +17,7 @@ from offramp.policies.vote import Vote
 from offramp.registry import RUNTIMES
 from offramp.types import Parts, Trace
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slowest
 
 
 class FakeRuntime:

@@ -23,7 +23,7 @@ from offramp.artifact import load_artifact
 from offramp.data.images import to_bytes
 from offramp.engine import open_runtime
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slowest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
