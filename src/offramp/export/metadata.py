@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import onnx
 from google.protobuf.message import Message
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from offramp._files import atomic_file, read_json
 from offramp.cost import profile
@@ -24,6 +25,33 @@ from offramp.versions import versions
 ENTRY, DIGEST = "offramp", "offramp.sha256"
 _BLANK = "0" * 64
 """What stands in the place of the digest while it is taken."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _DataConfig(_Section):
+    input_size: list[Annotated[int, Field(ge=1)]] = Field(min_length=3, max_length=3)
+
+
+class _Exit(_Section):
+    after: int = Field(ge=1)
+    head: str
+
+
+class _About(_Section):
+    """What the metadata must hold for a file to be opened."""
+
+    task: str
+    classes: list[str] | None
+    num_outputs: int = Field(ge=1)
+    data_config: _DataConfig
+    exits: list[_Exit] = Field(min_length=1)
+    policy: dict[str, Any]
+    precision: str
+    preprocess: bool
+    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -108,10 +136,11 @@ def _checked(content: bytes, path: str | Path) -> tuple[onnx.ModelProto, Exporte
         raise ArtifactError(f"{path} keeps weights in other files, which no checksum covers: it is not opened")
     try:
         about = read_json(Path(path), entries[ENTRY].encode())
+        _About.model_validate(about)
         policy = policy_from_json(about["policy"])
         check_fits(policy, len(about["exits"]) - 1, about["num_outputs"], get_task(about["task"]))
-    except (ArtifactError, UsageError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"the metadata of {path} is damaged: {error}") from error
+    except (ArtifactError, UsageError, ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"the metadata of {path} is damaged: {' '.join(str(error).split())}") from error
     return proto, ExportedFile(about, policy)
 
 
