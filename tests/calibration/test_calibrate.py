@@ -1,7 +1,6 @@
 """Calibration keeps its word on the data it saw, and finds what there is to find."""
 
 import itertools
-import time
 
 import pytest
 import torch
@@ -156,11 +155,9 @@ def test_values_that_are_not_finite_are_refused():
         calibrate(table, simple_costs(), max_drop=0.1)
 
 
-def test_fifty_thousand_samples_and_twelve_exits_take_seconds():
+def test_fifty_thousand_samples_and_twelve_exits():
     table, costs = random_table(50_000, 12, 10), simple_costs(12)
-    start = time.perf_counter()
-    calibrate(table, costs, max_drop=0.01)
-    assert time.perf_counter() - start < 20  # two seconds on one quiet core; a test must not depend on that
+    assert calibrate(table, costs, max_drop=0.01).provenance["samples"] == 50_000
 
 
 def test_tables_of_different_models():

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}, "num_classes": 5}
 SWIN = {"img_size": 64, "patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (1, 2, 2, 2), "num_classes": 5}
 SWIN["num_heads"] = (1, 2, 4, 8)
+SWINV2 = {"img_size": 64, "window_size": 4, "embed_dim": 32, "depths": (1, 1, 2, 1), "num_classes": 5}
+SWINV2["num_heads"] = (1, 2, 4, 8)
 COATNET = {"img_size": 64, "embed_dim": (32, 32, 64, 64), "depths": (1, 1, 2, 1), "stem_width": 16, "num_classes": 5}
 MAXVIT = {**COATNET, "transformer_window_size": (2, 2), "transformer_grid_size": (2, 2)}
 EXAMPLES = {
@@ -27,12 +29,12 @@ EXAMPLES = {
     "maxxvit": ("coatnet_nano_rw_224", COATNET),
     "maxxvit, windows and grids": ("maxvit_rmlp_pico_rw_256", MAXVIT),
     "resnet": ("resnet18", SMALL),
-    "densenet": ("densenet121", SMALL),
+    "densenet": ("densenet121", {**SMALL, "block_config": (2, 2, 2, 2), "growth_rate": 16}),
     "inception": ("inception_v3", {"pretrained_cfg_overlay": {"input_size": (3, 139, 139)}, "num_classes": 5}),
     "graph": ("convnext_atto", SMALL),
     # tensors that cross a cut (rotary positions are constants, not state), and shapes that follow the batch
     "graph, rotary positions": ("eva02_tiny_patch14_224", {"img_size": 56, "depth": 4, "num_classes": 5}),
-    "graph, windows": ("swinv2_tiny_window8_256", {"img_size": 64, "window_size": 4, "num_classes": 5}),
+    "graph, windows": ("swinv2_tiny_window8_256", SWINV2),
     "graph, one tensor a stage": ("efficientnet_lite0", SMALL),
 }
 
