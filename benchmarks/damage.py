@@ -37,11 +37,11 @@ from offramp._progress import track
 from offramp.artifact import load_artifact, load_table
 from offramp.artifact.saved import signed
 from offramp.data import open_splits
-from offramp.data.decode import open_image
 from offramp.engine import open_runtime
 from offramp.errors import OfframpError
 from offramp.export.metadata import DIGEST, ENTRY
 from offramp.export.metadata import signed as signed_file
+from offramp.inputs._decode import open_image
 from offramp.policies import load_policy, policy_to_json
 from offramp.policies.ensemble import Ensemble
 from offramp.policies.gates import Gates
@@ -152,7 +152,7 @@ def artifact_kind(folder: Path, model: Any, table: Any, costs: Any) -> Kind:
             weights,
             artifact.policy,
             artifact.costs,
-            artifact.model.data_config,
+            artifact.model.input,
             None if trace is None else trace.exit,
         )
 

@@ -22,7 +22,7 @@ import offramp
 from benchmarks import publish
 from offramp._progress import track
 from offramp.artifact import load_artifact
-from offramp.data import ImageDataset, loader
+from offramp.data import Prepared, loader
 from offramp.pipeline import open_for
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     artifact = load_artifact(args.model)
     model, splits = artifact.model, open_for(artifact, args.data)
-    images = ImageDataset(splits.test, model.data_config)
+    images = Prepared(splits.test, model.input)
     process = multiprocessing.get_context("spawn").Process(target=busy, daemon=True)
     process.start()
     time.sleep(2)
@@ -63,7 +63,7 @@ def main() -> None:
         spent = time.perf_counter() - start
         rows.append((limit, spent, int(trace.exit[0]), int(trace.output.argmax(1)) == target))
     process.terminate()
-    table = offramp.tabulate(model, loader(splits.test.take(chosen), model.data_config))
+    table = offramp.tabulate(model, loader(splits.test.take(chosen), model.input))
     of_exit = np.array([float(model.task.quality(output, table.targets).double().mean()) for output in table.outputs])
     limit, spent, exits, right = (np.array(column) for column in zip(*rows, strict=True))
     edges = np.quantile(limit, np.linspace(0, 1, 6))

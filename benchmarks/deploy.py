@@ -46,7 +46,7 @@ class Files:
 
     def __init__(self, artifact: Artifact, samples: Samples, folder: Path) -> None:
         self.artifact, self.folder = artifact, folder
-        self.images: list[Tensor] = [x for x, _ in loader(spaced(samples, 256), artifact.model.data_config, 32)]
+        self.images: list[Tensor] = [x for x, _ in loader(spaced(samples, 256), artifact.model.input, 32)]
         folder.mkdir(exist_ok=True)
 
     def at(self, precision: str, exits: bool) -> Path:
@@ -56,7 +56,7 @@ class Files:
         if not path.exists() and exits:
             offramp.export_onnx(model, path, Threshold((0.5,) * len(model.exits)), int8=int8)
         elif not path.exists():
-            export_static_onnx(model.backbone.model, self.images[0], path, int8)
+            export_static_onnx(model.static, self.images[0], path, int8)
         return path
 
 
@@ -73,7 +73,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     for split in ("validation", "test"):
         print(f"{name}: {split}", flush=True)
         samples = getattr(splits, split)
-        tables[split] = tabulate_file(dynamic, runtime, loader(samples, model.data_config, 128))
+        tables[split] = tabulate_file(dynamic, runtime, loader(samples, model.input, 128))
     policy = offramp.calibrate(tables["validation"], costs, max_drop=args.max_drop)
     test = tables["test"]
     trace = replay(policy, test)
@@ -97,7 +97,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
         smaller[other.name] = partial(lambda call, shape, n: call(torch.zeros(n, *shape)), call, shape)
     for batch in args.batch:
         images = spaced(splits.test, max(args.images, batch))
-        work = [(x, policy) for x, _ in loader(images, model.data_config, batch)]
+        work = [(x, policy) for x, _ in loader(images, model.input, batch)]
         found["batches"][str(batch)] = measure(static, dynamic, work, args.rounds, baselines=smaller).row()
     return found
 

@@ -47,9 +47,9 @@ def main() -> None:
     args = parser.parse_args()
     model = load_artifact(args.model).model
     with torch.inference_mode():
-        outputs = model(torch.randn(256, *model.data_config["input_size"]))[:-1]
+        outputs = model(model.input.example(256))[:-1]
     policy = Threshold(tuple(float(model.task.score("confidence", output, None).median()) for output in outputs))
-    images = {str(n): torch.randn(n, *model.data_config["input_size"]) for n in BATCHES}
+    images = {str(n): model.input.example(n) for n in BATCHES}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -21,16 +21,16 @@ from benchmarks.compare.rows import area_of
 from offramp._progress import track
 from offramp.artifact import load_artifact
 from offramp.calibration import Columns, columns_of, fit_temperatures, halves
-from offramp.calibration.budget import exit_distribution
 from offramp.calibration.references import at_random, oracle
 from offramp.calibration.risk import METHODS
-from offramp.calibration.rules import RULES
+from offramp.calibration.rules import rules
 from offramp.engine.bench import bench_policy
 from offramp.engine.measure import macs_speedup
 from offramp.errors import GoalError
 from offramp.pipeline import open_for, tabulate_samples
 from offramp.policies import Policy, replay
 from offramp.report import bootstrap_interval
+from offramp.search.budget import exit_distribution
 from offramp.types import CostTable, ExitTable
 
 POINTS = 9
@@ -56,7 +56,7 @@ def ways(validation: ExitTable, costs: CostTable) -> dict[str, Choose]:
             chosen, costs, target_speedup=s, temperatures=temperatures
         ),
     }
-    for rule in RULES:
+    for rule in rules():
         found[rule] = lambda s, rule=rule: offramp.calibrate(validation, costs, target_speedup=s, rule=rule)
     return found
 

@@ -12,17 +12,14 @@ from offramp.policies import Policy
 from offramp.policies.cascade import Cascade
 from offramp.policies.ensemble import Ensemble
 from offramp.policies.forced import Forced
-from offramp.policies.gates import Gates, Scheduler
+from offramp.policies.gates import Gates
 from offramp.policies.patience import Patience, PatientConfident
 from offramp.policies.reliability import Reliability
+from offramp.policies.scheduler import Scheduler
 from offramp.policies.threshold import Threshold
 from offramp.policies.vote import Vote
 
 LINK = tuple(tuple(0.2 if i == j else -0.1 for j in range(5)) for i in range(5))
-MARGIN = 1e-5
-"""Outputs are this sure, another batch size sums in another order: a sample that leaves elsewhere when its outputs move
-so much may fall on either side."""
-
 Make = Callable[[Tensor], Policy]
 
 

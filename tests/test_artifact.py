@@ -38,7 +38,7 @@ def test_round_trip(saved):
     assert again.costs == costs
     assert again.record == {"why": "test"}
     assert not again.model.training
-    assert again.model.data_config == model.data_config
+    assert again.model.input == model.input
     assert sorted(f.suffix for f in path.iterdir()) == [".json"] * 3 + [".md"] + [".safetensors"] * 2
 
 
@@ -151,7 +151,7 @@ def head(**options):
 
 def huge_images(config):
     config["backbone"] = {"name": "resnet18", "args": {"num_classes": 5}}
-    config["data_config"]["input_size"] = [3, 60_000, 60_000]
+    config["input"]["input_size"] = [3, 60_000, 60_000]
 
 
 DEMANDS = {
@@ -159,8 +159,8 @@ DEMANDS = {
     "classes": (backbone(num_classes=90_000), "do not fit|class names|outputs"),
     "blocks": (backbone(depth=100_000), "more parameters than there are weights"),
     "more blocks": (backbone(depth=10**12), "beyond what any model has"),
-    "a larger image": (backbone(img_size=100_000), "images"),
-    "images": (huge_images, "values, more than"),
+    "a larger image": (backbone(img_size=100_000), "an input that makes"),
+    "images": (huge_images, "channels, height, width, at most"),
     "a head's width": (head(hidden=[100_000.0, 1.0]), "do not fit"),
     "a head's depth": (head(hidden=[1.0] * 1000), "more parameters than there are weights"),
     "a ratio": (backbone(mlp_ratio=1e300), "beyond what any model has"),
@@ -170,8 +170,8 @@ DEMANDS = {
     "a name of the hub": (lambda c: c["backbone"].update(name="hf-hub:somebody/something"), "has no model"),
     "an exit too deep": (lambda c: c["exits"][0].update(after=99), "this backbone has 4 blocks"),
     "an exit that is none": (lambda c: c["exits"].append(3), "valid dictionary"),
-    "another interpolation": (lambda c: c["data_config"].update(interpolation="nonsense"), "does not describe"),
-    "another size": (lambda c: c["data_config"].update(input_size=[1, 32, 32]), "images of"),
+    "another interpolation": (lambda c: c["input"].update(interpolation="nonsense"), "does not describe"),
+    "another size": (lambda c: c["input"].update(input_size=[1, 32, 32]), "an input that makes|not fit"),
     "a class too few": (lambda c: c.update(classes=["a"]), "1 class names"),
     "a score": (lambda c: c.update(task="counting"), "does not fit this model|another model"),
 }

@@ -109,11 +109,11 @@ def test_a_configuration_of_something_else_is_refused(tmp_path, config, said):
 
 def test_preprocessing_is_that_of_the_checkpoint(tmp_path):
     released("vit").write(tmp_path / "c")
-    assert lgvit(tmp_path / "c")[0].data_config["crop_pct"] == 1.0
+    assert lgvit(tmp_path / "c")[0].input.crop_pct == 1.0
     values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (tmp_path / "c" / "preprocessor_config.json").write_text(json.dumps(values))
-    config = lgvit(tmp_path / "c")[0].data_config
-    assert (config["mean"], config["std"], config["input_size"]) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (3, 64, 64))
+    reads = lgvit(tmp_path / "c")[0].input
+    assert (reads.mean, reads.std, reads.input_size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (3, 64, 64))
 
 
 def test_the_command_writes_an_artifact(tmp_path, monkeypatch, capsys):

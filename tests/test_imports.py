@@ -9,15 +9,16 @@ import offramp
 
 SRC = Path(offramp.__file__).parent
 ORDER = [
-    {"errors", "versions", "_device", "_files", "_folders", "_progress", "models"},
+    {"_batches", "errors", "versions", "_device", "_files", "_folders", "_progress", "models"},
     {"types", "registry"},
-    {"tasks", "recipe"},
-    {"backbones", "heads", "policies", "data"},
-    {"model", "calibration"},
+    {"tasks", "recipe", "inputs"},
+    {"backbones", "heads", "data", "search"},
+    {"policies", "model"},
+    {"calibration"},
     {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},
     {"training", "report"},
-    {"pipeline"},
+    {"pipeline", "testing"},
     {"cli", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

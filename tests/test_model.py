@@ -78,9 +78,9 @@ def test_preprocessing_fits_the_model_as_it_was_built():
     import timm
 
     grey = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, in_chans=1, depth=2)
-    config = offramp.attach(grey, []).data_config
-    assert config["input_size"] == (1, 32, 32)
-    assert len(config["mean"]) == len(config["std"]) == 1
+    reads = offramp.attach(grey, []).input
+    assert reads.input_size == (1, 32, 32)
+    assert len(reads.mean) == len(reads.std) == 1
 
 
 def test_several_heads_after_one_block_and_a_policy_that_uses_one():

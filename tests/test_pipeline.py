@@ -46,7 +46,7 @@ def test_a_local_checkpoint_through_timms_own_loader(tmp_path, trained, digits):
         recipe(name="vit_tiny_patch16_224", args=ARGS, checkpoint=tmp_path / "weights.safetensors"), digits
     )
     assert same(model, trained)
-    assert model.data_config["input_size"] == (1, 16, 16)
+    assert model.input.input_size == (1, 16, 16)
 
 
 def test_a_checkpoint_that_is_not_there(digits):

@@ -18,6 +18,7 @@ from .model import EarlyExitModel as EarlyExitModel
 from .model import attach as attach
 from .policies import Policy as Policy
 from .policies import replay as replay
+from .registry import register as register
 from .training import Curriculum as Curriculum
 from .training import Teacher as Teacher
 from .training import train as train

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from offramp.inputs import input_from_json
 from offramp.policies import Policy, policy_to_json
 
 
@@ -18,7 +19,7 @@ def card(config: Mapping[str, Any], policy: Policy | None) -> str:
         recipe.get("about") or "",
         f"A {config['task']} model of Offramp {config['offramp']}: timm's {config['backbone']['name']} with "
         f"{len(config['exits'])} early exits.",
-        _input(config["data_config"]),
+        f"Input: {input_from_json(config['input']).about()}.",
         "" if config["classes"] is None else f"Classes: {', '.join(config['classes'])}.",
         "## Exits",
         "\n".join([*exits, "- final: the backbone's own classifier"]),
@@ -28,12 +29,6 @@ def card(config: Mapping[str, Any], policy: Policy | None) -> str:
         _json(config["record"]),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
-
-
-def _input(data: Mapping[str, Any]) -> str:
-    return (
-        f"Input: {data['input_size']} (channels, height, width), mean {data['mean']}, standard deviation {data['std']}."
-    )
 
 
 def _policy(policy: Policy | None) -> list[str]:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
-import timm.data
+import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from offramp._batches import Inputs, parts
 from offramp.backbones import Backbone, cut, input_size
-from offramp.errors import DataError, UsageError
+from offramp.errors import UsageError
 from offramp.heads import build_head
+from offramp.inputs import ImageInput, Input
 from offramp.registry import HEADS, unknown
 from offramp.tasks import Task, get_task
-from offramp.types import Exit
+from offramp.types import Exit, Tap
 
 
 class EarlyExitModel(nn.Module):
-    """A backbone in pieces, a head at every exit, and what is needed to read an image and to name an answer.
+    """A backbone in pieces, a head at every exit, and what is needed to read a file and to name an answer.
 
     Build it with ``attach``.
 
@@ -29,8 +33,10 @@ class EarlyExitModel(nn.Module):
         exits: where heads stand, in the order of the blocks.
         heads: the modules that stand there.
         task: what an output means.
-        data_config: timm's data configuration: input size, interpolation, mean, standard deviation, crop.
+        model_input: what one sample is and how it becomes a tensor; ``model.input``.
+        num_outputs: how many numbers of an exit's output are read.
         classes: the name of each class, where there are classes and names.
+        final: the head in place of the backbone's own classifier and its module, where it was replaced.
     """
 
     def __init__(
@@ -39,16 +45,25 @@ class EarlyExitModel(nn.Module):
         exits: Sequence[Exit],
         heads: Sequence[nn.Module],
         task: Task,
-        data_config: dict[str, Any],
+        model_input: Input,
+        num_outputs: int,
         classes: Sequence[str] | None = None,
+        final: tuple[Exit, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.num_outputs = num_outputs
+        """How many numbers decisions and tables read of an exit's output: the classes, or one."""
         self.exits = tuple(exits)
         self.heads = nn.ModuleList(heads)
         self.task = task
-        self.data_config = data_config
+        self.input = model_input
         self.classes = None if classes is None else tuple(classes)
+        self.final_exit = None if final is None else final[0]
+        """What stands in place of the backbone's own classifier; None where that is the final exit."""
+        self.classifier = None if final is None else final[1]
+        self.grad_checkpointing = False
+        """Whether blocks keep no activations for the way back; see ``set_grad_checkpointing``."""
         self.depth = len(backbone.steps)
         """The number of backbone blocks."""
         self.after = (*(_block(e.after, backbone.names) for e in self.exits), self.depth)
@@ -57,17 +72,12 @@ class EarlyExitModel(nn.Module):
         """The blocks between two exits: segment ``k`` leads to exit ``k``, the last one to the final exit."""
 
     @property
-    def num_outputs(self) -> int:
-        """The number of outputs of every exit."""
-        return int(self.backbone.model.num_classes)
-
-    @property
     def head_names(self) -> tuple[str, ...]:
         """The name of each exit's head, the final exit last."""
         return (*(e.head if isinstance(e.head, str) else _name(e.head) for e in self.exits), "final")
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """All outputs for images ``(B, C, H, W)``: a list of ``(B, num_outputs)``, exits in order, final exit last."""
+    def forward(self, x: Inputs) -> list[Tensor]:
+        """All outputs for a batch, such as images ``(B, C, H, W)``: ``(B, num_outputs)`` for each exit, final last."""
         outputs = []
         h = self.stem(x)
         for k in range(len(self.exits)):
@@ -75,15 +85,17 @@ class EarlyExitModel(nn.Module):
             outputs.append(self.head(k, h))
         return [*outputs, self.final(self.step(len(self.exits), h))]
 
-    def stem(self, x: Tensor) -> Any:
-        """Images to the state before the first block. Raises ``DataError`` for images of another shape."""
-        self.check_input(x)
-        return self.backbone.stem(x)
+    def stem(self, x: Inputs) -> Any:
+        """A batch to the state before the first block. Raises ``DataError`` for samples of another shape."""
+        self.input.check(x)
+        return self.backbone.stem(parts(x)[0])
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k`` from the state before it."""
         for i in self.segments[k]:
-            h = self.backbone.steps[i](h)
+            block = self.backbone.steps[i]
+            again = self.grad_checkpointing and torch.is_grad_enabled()
+            h = checkpoint(block, h, use_reentrant=False) if again else block(h)
         return h
 
     def head(self, k: int, h: Any) -> Tensor:
@@ -93,15 +105,77 @@ class EarlyExitModel(nn.Module):
 
     def final(self, h: Any) -> Tensor:
         """The output of the final exit."""
-        return self.backbone.final(h)
+        if self.classifier is None:
+            return self.backbone.final(h)
+        return self.classifier(self.backbone.tokens(h, self.backbone.taps[-1]))
 
-    def check_input(self, x: Tensor) -> None:
-        """Raise ``DataError`` unless ``x`` has the shape the backbone was built for."""
-        expected = tuple(self.data_config["input_size"])
-        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
-            raise DataError(
-                f"the model takes images of shape (batch, {', '.join(map(str, expected))}), these are {tuple(x.shape)}"
-            )
+    @property
+    def static(self) -> nn.Module:
+        """The network without early exits: the timm model itself, unless its classifier was replaced."""
+        whole: nn.Module = self.backbone.model
+        return whole if self.classifier is None else _Static(self)
+
+    @property
+    def num_classes(self) -> int:
+        """As timm calls ``num_outputs``."""
+        return self.num_outputs
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm knows of the backbone's weights, with the input as it is here."""
+        return {**self.backbone.model.pretrained_cfg, **self.input.pretrained_cfg()}
+
+    def get_classifier(self) -> nn.Module:
+        """The module that computes the final exit's output."""
+        found: nn.Module = self.backbone.model.get_classifier() if self.classifier is None else self.classifier
+        return found
+
+    def reset_classifier(self, num_classes: int, classes: Sequence[str] | None = None) -> None:
+        """New, untrained classifiers at every exit, the final one included, for another number of classes.
+
+        Args:
+            num_classes: how many.
+            classes: their names.
+
+        Raises:
+            UsageError: another number of names, or a task that has no classes.
+        """
+        if not self.task.classes:
+            raise UsageError(f"{self.task.name} has no classes")
+        if classes is not None and len(classes) != num_classes:
+            raise UsageError(f"{len(classes)} class names for {num_classes} classes")
+        taps = self.backbone.taps
+        like = next(self.parameters())
+        for k, e in enumerate(self.exits):
+            self.heads[k] = build_head(e, taps[self.after[k] - 1], num_classes).to(like.device, like.dtype)
+        if self.final_exit is None:
+            self.backbone.model.reset_classifier(num_classes)
+            self.backbone.model.get_classifier().to(like.device, like.dtype)
+        else:
+            self.classifier = build_head(self.final_exit, taps[-1], num_classes).to(like.device, like.dtype)
+        self.num_outputs, self.classes = num_classes, None if classes is None else tuple(classes)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Whether blocks compute their activations again on the way back, for less memory and more time.
+
+        A batch norm sees its batch twice then.
+        """
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """From the name of a parameter to its place, for timm's layer decay: a head stands with the block behind it."""
+        inner = self.backbone.model
+        layers = group_parameters(inner, inner.group_matcher(coarse=coarse), reverse=True)
+        within = [[layers[n] for n in layers if n.startswith(f"{block}.")] for block in self.backbone.names]
+        reached = [max(places, default=0) for places in within]
+
+        def place(name: str) -> float:
+            room, _, rest = name.partition(".")
+            if room == "heads":
+                return float(max(reached[: self.after[int(rest.partition(".")[0])]]))
+            return float(layers.get(name.removeprefix("backbone.model."), max(layers.values())))
+
+        return place
 
     def no_weight_decay(self) -> set[str]:
         """The parameters that weight decay must leave alone: those that timm names for the backbone."""
@@ -114,10 +188,13 @@ def attach(
     exits: Sequence[Exit],
     task: str | Task = "classification",
     classes: Sequence[str] | None = None,
+    model_input: Input | None = None,
+    final: str | Callable[..., nn.Module] | Exit | None = None,
+    num_outputs: int | None = None,
 ) -> EarlyExitModel:
     """Give a timm model early exits.
 
-    The model is held, not copied or changed: its own classifier stays the final exit.
+    The model is held, not copied or changed: its own classifier stays the final exit, unless ``final`` replaces it.
 
     Args:
         model: what ``timm.create_model`` returned.
@@ -125,9 +202,15 @@ def attach(
             Several heads after one block are for comparing them; a policy uses the ones that it needs.
         task: a name from ``offramp list tasks``, or a ``Task``.
         classes: the name of each class.
+        model_input: what one sample is; an image as timm's data configuration of the model has it if not given.
+        final: a head to stand behind the last block in place of the backbone's own classifier, as another task needs;
+            an ``Exit`` after the last block where the head has options.
+        num_outputs: the number of classes where ``final`` is given; the named ones, or else the backbone's, if not
+            given. A task without classes has one output.
 
     Raises:
-        UsageError: a model that cannot be cut; an exit out of range, doubled, or after the last block; an unknown head.
+        UsageError: a model that cannot be cut; an exit out of range, doubled, or after the last block; an unknown head;
+            an input of another size than the model reads.
     """
     backbone = cut(model)
     depth = len(backbone.steps)
@@ -142,13 +225,77 @@ def attach(
     for first, second in combinations(placed, 2):
         if first == second:
             raise UsageError(f"two exits after block {first.after} with the same head")
-    if classes is not None and len(classes) != model.num_classes:
-        raise UsageError(f"{len(classes)} class names for a model with {model.num_classes} outputs")
+    meaning = get_task(task)
+    if final is None:
+        outputs = model.num_classes
+        if num_outputs not in (None, outputs):
+            raise UsageError(f"the backbone's classifier has {outputs} outputs, not {num_outputs}: replace it by final")
+    elif num_outputs is not None:
+        outputs = num_outputs
+    else:
+        outputs = (model.num_classes if classes is None else len(classes)) if meaning.classes else 1
+    if classes is not None and len(classes) != outputs:
+        raise UsageError(f"{len(classes)} class names for a model with {outputs} outputs")
     like = next(model.parameters())  # heads live where the backbone does, in its type
-    heads = [
-        build_head(e, backbone.taps[int(e.after) - 1], model.num_classes).to(like.device, like.dtype) for e in placed
-    ]
-    return EarlyExitModel(backbone, placed, heads, get_task(task), _data_config(model), classes)
+
+    def built(e: Exit) -> nn.Module:
+        tap = backbone.taps[int(e.after) - 1]
+        head = build_head(e, tap, outputs).to(like.device, like.dtype)
+        _check_answers(head, e, tap, meaning, outputs)
+        return head
+
+    last = None if final is None else _last(final, depth)
+    return EarlyExitModel(
+        backbone,
+        placed,
+        [built(e) for e in placed],
+        meaning,
+        _fitting(model_input, model),
+        outputs,
+        classes,
+        None if last is None else (last, built(last)),
+    )
+
+
+def _last(final: str | Callable[..., nn.Module] | Exit, depth: int) -> Exit:
+    found = final if isinstance(final, Exit) else Exit(depth, final)
+    if found.after != depth:
+        raise UsageError(f"final stands after the last block, {depth}, not after {found.after}")
+    return _named(found, depth)
+
+
+def _check_answers(head: nn.Module, exit: Exit, tap: Tap, task: Task, num_outputs: int) -> None:
+    """Raise ``UsageError`` for a head whose answer is not what the task reads; it is tried on a blank sample."""
+    with evaluating(head), torch.no_grad():
+        like = next(head.parameters(), torch.zeros(()))
+        found = tuple(head(like.new_zeros(1, tap.tokens, tap.dim)).shape[1:])
+    if found != (wanted := task.shape(tap, num_outputs)):
+        raise UsageError(f"head {exit.head!r} after block {exit.after} answers {found}; {task.name} reads {wanted}")
+
+
+class _Static(nn.Module):
+    """A model without its early exits."""
+
+    def __init__(self, model: EarlyExitModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.model.stem(x)
+        for k in range(len(self.model.segments)):
+            h = self.model.step(k, h)
+        return self.model.final(h)
+
+
+def _fitting(given: Input | None, model: Any) -> Input:
+    """The input of a model: the given one, if it makes what the model was built for."""
+    size = input_size(model)
+    if given is None:
+        return ImageInput.for_backbone(model, size)
+    made = next(iter(given.shapes.values()))
+    if made != size:
+        raise UsageError(f"an input that makes {made} for a model that reads {size} (channels, height, width)")
+    return given
 
 
 def _named(exit: Exit, after: int) -> Exit:
@@ -175,17 +322,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
-
-
-def _data_config(model: Any) -> dict[str, Any]:
-    """timm's data configuration with the size and channels that this model was really built for."""
-    config = dict(timm.data.resolve_model_data_config(model))
-    config["input_size"] = input_size(model)
-    channels = config["input_size"][0]
-    for key in ("mean", "std"):  # those of three colours, for a model that was built for another number of channels
-        if len(config[key]) != channels:
-            config[key] = (sum(config[key]) / len(config[key]),) * channels
-    return config
 
 
 def _name(head: Any) -> str:

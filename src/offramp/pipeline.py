@@ -5,33 +5,36 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from offramp._batches import Inputs
 from offramp._device import current_device
 from offramp._progress import track
 from offramp.artifact import Artifact, load_artifact, refuse_foreign, round_to_fp16, save
-from offramp.backbones import read_checkpoint
+from offramp.backbones import cut, input_size, read_checkpoint
 from offramp.calibration import calibrate
 from offramp.cost import profile
 from offramp.data import Splits, loader, open_splits
-from offramp.data.images import to_bytes
 from offramp.engine import Runtime, tabulate, tabulate_in
 from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
 from offramp.policies import Policy
 from offramp.recipe import BackboneSection, Recipe, TeacherSection
-from offramp.registry import OBJECTIVES
+from offramp.registry import INPUTS, OBJECTIVES
 from offramp.report import evaluate_table
-from offramp.tasks import get_task
+from offramp.tasks import Task, get_task
 from offramp.training import Curriculum, Teacher, train
 from offramp.types import Exit, ExitTable
 from offramp.versions import host, versions
+
+if TYPE_CHECKING:
+    from offramp.export.metadata import ExportedFile
 
 
 def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
@@ -42,12 +45,16 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         DataError: weights that are not there; data without a training split, or with labels that are no classes.
     """
     targets, outputs = splits.train.targets, 1
-    if recipe.task == "classification":  # the classes without names are those up to the largest label
+    task = get_task(recipe.task)
+    if task.classes:  # those without names are those up to the largest label
         outputs = len(splits.classes or range(int(targets.max()) + 1))
     inner = timm_model(recipe.backbone, outputs)
+    reads = INPUTS.resolve(recipe.input.name).for_backbone(inner, input_size(inner), **recipe.input.options)
     exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
-    model = attach(inner, exits, get_task(recipe.task), splits.classes if outputs > 1 else None)
-    check_classes(splits, recipe.data.source, recipe.task, model.num_outputs, model.classes)
+    last = None if recipe.final is None else Exit(len(cut(inner).steps), recipe.final.head, recipe.final.options)
+    names = splits.classes if task.classes else None
+    model = attach(inner, exits, task, names, reads, last, None if last is None else outputs)
+    check_classes(splits, recipe.data.source, task, model.num_outputs, model.classes)
     return model
 
 
@@ -86,10 +93,10 @@ def timm_model(backbone: BackboneSection, outputs: int) -> Any:
 def _teacher(section: TeacherSection, model: EarlyExitModel) -> Teacher:
     if section.artifact is not None:
         other = load_artifact(section.artifact).model
-        network, data_config, classes = other.backbone.model, other.data_config, other.classes
+        network, reads, classes = other.static, other.input, other.classes
         if classes is not None and model.classes is not None and classes != model.classes:
             raise UsageError(f"the teacher knows {', '.join(classes)}; the model learns {', '.join(model.classes)}")
-        return Teacher(network, section.weight, section.temperature, data_config)
+        return Teacher(network, section.weight, section.temperature, reads)
     return Teacher(timm_model(section, model.num_outputs), section.weight, section.temperature)
 
 
@@ -106,7 +113,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
     refuse_foreign(out)  # before hours are spent
     processes = PartialState(cpu=current_device(device).type == "cpu")
     with processes.main_process_first():
-        splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed)
+        splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed, kind=recipe.input.name)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, splits)
     goal = OBJECTIVES.resolve(recipe.objective.name)
@@ -156,22 +163,22 @@ def open_for(artifact: Artifact, data: str) -> Splits:
     Raises:
         DataError: the data is not there, is damaged, or has other classes than the model.
     """
-    splits, model = open_splits(data, **how_split(artifact)), artifact.model
-    check_classes(splits, data, model.task.name, model.num_outputs, model.classes)
+    splits, model = open_splits(data, **how_split(artifact), kind=type(artifact.model.input)), artifact.model
+    check_classes(splits, data, model.task, model.num_outputs, model.classes)
     return splits
 
 
-def check_classes(splits: Splits, data: str, task: str, outputs: int, known: Sequence[str] | None) -> None:
+def check_classes(splits: Splits, data: str, task: Task, outputs: int, known: Sequence[str] | None) -> None:
     """Raise ``DataError`` unless the classes of a data set, by name and by number, are those of a model.
 
     Args:
         splits: the samples.
         data: what to call them.
-        task: the model's, by name; only ``classification`` has classes.
+        task: the model's, which may have no classes.
         outputs: how many the model has.
         known: their names, where they have names.
     """
-    if task != "classification":
+    if not task.classes:
         return
     found = splits.classes
     if known is not None and found is not None and tuple(found) != tuple(known):
@@ -256,7 +263,7 @@ def tabulate_samples(
     runtime: Runtime | None = None,
 ) -> ExitTable:
     """The exit table of a split, as computed by a runtime; it remembers which data and split that is."""
-    batches = loader(splits.of(split), model.data_config, batch_size)
+    batches = loader(splits.of(split), model.input, batch_size)
     record = splits.record
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
     tracked = track(batches, split, len(batches), progress)
@@ -264,25 +271,26 @@ def tabulate_samples(
 
 
 def file_batches(
-    about: Mapping[str, Any], data: str, split: str, progress: bool = False
-) -> tuple[Iterable[tuple[Tensor, Tensor]], dict[str, Any]]:
+    file: ExportedFile, data: str, split: str, progress: bool = False
+) -> tuple[Iterable[tuple[Inputs, Tensor]], dict[str, Any]]:
     """Batches of a data set as an exported file takes them, and which data that is; the splits are those of training.
 
     Args:
-        about: the file's metadata.
+        file: what was read of the file.
         data: a folder, an ``.npz`` file, ``torchvision/NAME`` or ``digits``.
         split: ``test``, ``validation`` or ``train``.
         progress: whether to show a progress bar.
     """
+    about, reads = file.about, file.input
     record = about["record"]
-    splits = open_splits(data, record.get("validation"), record.get("seed", 0))
-    check_classes(splits, data, about["task"], about["num_outputs"], about["classes"])
-    samples, config = splits.of(split), about["data_config"]
-    batches: Any = loader(samples, config, 128)
+    splits = open_splits(data, record.get("validation"), record.get("seed", 0), kind=type(reads))
+    check_classes(splits, data, get_task(about["task"]), about["num_outputs"], about["classes"])
+    samples = splits.of(split)
+    batches: Any = loader(samples, reads, 128)
     count = len(batches)
-    if about["preprocess"]:  # pictures differ in size, so they come one by one
+    if about["preprocess"]:  # samples as they are differ in size, so they come one by one
         targets, count = torch.as_tensor(samples.targets), len(samples)
-        batches = ((to_bytes(samples.read(i), config), targets[i : i + 1]) for i in range(count))
+        batches = ((reads.raw(samples.read(i)), targets[i : i + 1]) for i in range(count))
     source = splits.record
     found = {"data": source["source"], "split": split, "fingerprint": source["fingerprints"][split]}
     return track(batches, split, count, progress), found

@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from offramp.errors import UsageError
-from offramp.registry import HEADS, OBJECTIVES, TASKS, Table, unknown
+from offramp.registry import HEADS, INPUTS, OBJECTIVES, TASKS, Table, unknown
 
 _MOST = 10_000
 
@@ -54,10 +54,25 @@ class BackboneSection(_Section):
     """A local file of weights, read by timm's own loader; with other classes it gives all but the classifier."""
 
 
+class InputSection(_Section):
+    """What one sample is."""
+
+    name: Annotated[str, _named(INPUTS)] = "image"
+    options: dict[str, Any] = {}
+    """What to change in what the input takes from the backbone."""
+
+
 class ExitSection(_Section):
     """A head at a place."""
 
     after: Annotated[int, Field(ge=1)]
+    head: Annotated[str, _named(HEADS)] = "linear"
+    options: dict[str, Any] = {}
+
+
+class FinalSection(_Section):
+    """A head in place of the backbone's own classifier."""
+
     head: Annotated[str, _named(HEADS)] = "linear"
     options: dict[str, Any] = {}
 
@@ -135,7 +150,10 @@ class Recipe(_Section):
     seed: int = 0
     data: DataSection
     backbone: BackboneSection
+    input: InputSection = InputSection()
     exits: list[ExitSection] = []
+    final: FinalSection | None = None
+    """What stands behind the last block in place of the backbone's own classifier."""
     task: Annotated[str, _named(TASKS)] = "classification"
     objective: ObjectiveSection = ObjectiveSection()
     training: TrainingSection = TrainingSection()

@@ -1,58 +1,183 @@
-"""Every name that a user can say, in tables of one line each; nothing is imported before it is asked for."""
+"""Every name that a user can say, in tables of one line each; nothing is imported before it is used."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+import importlib.metadata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from offramp.errors import UsageError
+
+T = TypeVar("T")
+
+OWN = "offramp"
+"""The package whose parts need nothing beside Offramp."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a table: where the object lives (``module:name``), the paper it is from, one sentence about it."""
+    """One line of a table: where the object lives (``module:name``), the paper it is from, one sentence about it.
+
+    Args:
+        target: ``module:name``.
+        about: one sentence.
+        paper: arXiv numbers, or another name.
+        package: what has to be installed for it, or, where it was registered by hand, the module that did so.
+    """
 
     target: str
     about: str
     paper: str = ""
+    package: str = OWN
 
     def load(self) -> Any:
-        """Import the object."""
+        """Import the object. Raises ``UsageError`` where a package announces what it does not have."""
         module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
+        try:
+            found = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            if self.package == OWN:
+                raise
+            raise UsageError(f"{self.package} announces {self.target}, which cannot be imported: {error}") from error
+        return found
 
 
 class Table(Mapping[str, Entry]):
-    """A table of names of one kind (``head``, ``policy``, …)."""
+    """A table of names of one kind: Offramp's own, those of installed packages, and those that were registered.
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
-        self.kind = kind
-        self._entries = dict(entries)
+    A package adds names by entry points of the group ``offramp.GROUP`` (``offramp.heads``, …), ``name =
+    "module:object"``. They are read when a name is asked for that is not Offramp's own; nothing is imported until one
+    is used.
+
+    Args:
+        kind: what one of them is called: ``head``, ``policy``, ….
+        entries: Offramp's own.
+        group: where packages announce theirs; None for a table that is closed.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry], group: str | None = None) -> None:
+        self.kind, self.group = kind, group
+        self._own = dict(entries)
+        self._registered: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Entry:
-        return self._entries[name]
+        return self._own[name] if name in self._own else self._others()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._others()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        yield from self._own
+        yield from self._others()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._own) + len(self._others())
+
+    def add(self, name: str, target: Any, about: str, paper: str) -> None:
+        """Register an object. Raises ``UsageError`` for a name that another one has."""
+        path, module = _path(target), str(getattr(target, "__module__", None))
+        if name in self and self[name].target != path:
+            raise UsageError(f"the {self.kind} {name!r} is {self[name].target}: choose another name")
+        self._own.setdefault(name, Entry(path, about, paper, module.partition(".")[0]))
+        self._registered[name] = target
 
     def resolve(self, name_or_object: Any) -> Any:
         """The object behind a name; an object is returned as it is. Raises ``UsageError`` for an unknown name."""
         if not isinstance(name_or_object, str):
             return name_or_object
+        if name_or_object in self._registered:
+            return self._registered[name_or_object]
         if name_or_object not in self:
             raise UsageError(unknown(self.kind, name_or_object, self))
         return self[name_or_object].load()
 
     def name_of(self, target: Any) -> str | None:
         """The name that a class or function has in this table; None for one that is not in it."""
-        path = f"{getattr(target, '__module__', None)}:{getattr(target, '__qualname__', None)}"
-        return next((name for name, entry in self._entries.items() if entry.target == path), None)
+        path = _path(target)
+        module = path.partition(".")[0].partition(":")[0]
+        for name, entry in self.items():
+            # a package may announce a shorter path than that of the module where the class stands
+            other = entry.package != OWN and entry.target.partition(".")[0].partition(":")[0] == module
+            if entry.target == path or (other and self.resolve(name) is target):
+                return name
+        return None
+
+    def _others(self) -> Mapping[str, Entry]:
+        found = {} if self.group is None else _announced(self.group)
+        return {name: entry for name, entry in found.items() if name not in self._own}
+
+
+@functools.cache
+def _announced(group: str) -> Mapping[str, Entry]:
+    """What the installed packages announce."""
+    points = importlib.metadata.entry_points(group=f"offramp.{group}")
+    return {
+        point.name: Entry(point.value, f"of the package {package}", package=package)
+        for point in points
+        if (package := point.dist.name if point.dist is not None else point.module.partition(".")[0])
+    }
+
+
+def packages(names: Mapping[str, Iterable[str]]) -> dict[str, dict[str, str]]:
+    """For names in tables (``{"heads": ["mine"], …}``) the packages that they come from, Offramp's own left out."""
+    found = {
+        group: {name: TABLES[group][name].package for name in used if TABLES[group][name].package != OWN}
+        for group, used in names.items()
+    }
+    return {group: brought for group, brought in found.items() if brought}
+
+
+def check_packages(needed: Any) -> None:
+    """Raise ``UsageError`` for a name that ``packages`` found and that is not known here."""
+    for group, names in needed.items() if isinstance(needed, dict) else ():
+        for name, package in names.items() if isinstance(names, dict) and group in TABLES else ():
+            if name not in TABLES[group]:
+                raise UsageError(
+                    f"the {TABLES[group].kind} {name!r} is of the package {package!r}, which is not installed (or "
+                    "not imported, where it registers its parts when it is)"
+                )
+
+
+def _path(target: Any) -> str:
+    return f"{getattr(target, '__module__', None)}:{getattr(target, '__qualname__', None)}"
+
+
+def register(kind: str, name: str, *, about: str | None = None, paper: str = "") -> Callable[[T], T]:
+    """Give a part of your own a name, which recipes, lists, artifacts and exported files then know.
+
+    ::
+
+        @offramp.register("head", "mine")
+        class Mine(nn.Module): ...
+
+    A name lasts as long as the process: a script that loads a model with it imports the module that registers it
+    first. A package that is installed announces its parts by entry points instead (``Table``).
+
+    Args:
+        kind: ``head``, ``policy``, ``objective``, ``weighting``, ``runtime``, ``task`` or ``input``.
+        name: the name.
+        about: one sentence for ``offramp list``; the first line of the docstring if not given.
+        paper: where it is from.
+
+    Raises:
+        UsageError: an unknown kind, or a name that something else has.
+    """
+    tables = {table.kind: table for table in TABLES.values() if table.group is not None}
+    if kind not in tables:
+        raise UsageError(unknown("kind of part", kind, tables))
+
+    def add(target: T) -> T:
+        said = (target.__doc__ or "").strip().partition("\n")[0] if about is None else about
+        tables[kind].add(name, target, said, paper)
+        return target
+
+    return add
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -128,6 +253,7 @@ HEADS = Table(
             "offramp.heads.slvit:SLViT", "one narrow encoder layer on patches of the feature map", "2105.09121"
         ),
     },
+    group="heads",
 )
 
 OBJECTIVES = Table(
@@ -188,6 +314,7 @@ OBJECTIVES = Table(
             "2105.09121, 1806.05476",
         ),
     },
+    group="objectives",
 )
 
 WEIGHTINGS = Table(
@@ -201,6 +328,7 @@ WEIGHTINGS = Table(
             "offramp.training.objectives.weightings:final_doubled", "the final exit counts twice", "2106.15183"
         ),
     },
+    group="weightings",
 )
 
 POLICIES = Table(
@@ -239,13 +367,14 @@ POLICIES = Table(
         ),
         "gates": Entry("offramp.policies.gates:Gates", "a learned logistic gate an exit, on four scores", "2310.09163"),
         "scheduler": Entry(
-            "offramp.policies.gates:Scheduler", "a learned score an exit, thresholds by quota", "2301.07099"
+            "offramp.policies.scheduler:Scheduler", "a learned score an exit, thresholds by quota", "2301.07099"
         ),
         "forced": Entry(
             "offramp.policies.forced:Forced",
             "leave at an exit that was fixed beforehand; measures the engine apart from the accuracy",
         ),
     },
+    group="policies",
 )
 
 RUNTIMES = Table(
@@ -256,6 +385,7 @@ RUNTIMES = Table(
         "onnxruntime": Entry("offramp.engine.onnxruntime:OnnxRuntime", "ONNX Runtime, one self-exiting file"),
         "openvino": Entry("offramp.engine.openvino:OpenVinoRuntime", "OpenVINO, the same file, in fp32 or bf16"),
     },
+    group="runtimes",
 )
 
 TASKS = Table(
@@ -264,6 +394,7 @@ TASKS = Table(
         "classification": Entry("offramp.tasks:Classification", "one class of several; accuracy"),
         "counting": Entry("offramp.tasks:Counting", "one number; mean absolute error", "2105.09121, 2106.15183"),
     },
+    group="tasks",
 )
 
 MODELS = Table(
@@ -277,6 +408,13 @@ MODELS = Table(
     },
 )
 
+INPUTS = Table(
+    "input",
+    {
+        "image": Entry("offramp.inputs.image:ImageInput", "an image, prepared by timm's transforms"),
+    },
+    group="inputs",
+)
 TABLES: dict[str, Table] = {
     "heads": HEADS,
     "backbones": BACKBONES,
@@ -285,5 +423,6 @@ TABLES: dict[str, Table] = {
     "weightings": WEIGHTINGS,
     "runtimes": RUNTIMES,
     "tasks": TASKS,
+    "inputs": INPUTS,
     "models": MODELS,
 }

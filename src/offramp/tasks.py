@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from offramp.errors import UsageError
 from offramp.registry import TASKS, unknown
+from offramp.types import Tap
 
 
 class Task(Protocol):
@@ -24,6 +25,22 @@ class Task(Protocol):
     """What the metric is shown in: ``%`` for shares of 1, nothing for plain numbers."""
     scores: tuple[str, ...]
     """The kinds of score that this task knows, the usual one first."""
+    classes: bool
+    """Whether an answer is one of several classes, so that an output has a number for each of them."""
+    tolerances: tuple[float, ...]
+    """How far apart two answers may be that agree; values that are worth trying, rising."""
+
+    def shape(self, tap: Tap, num_outputs: int) -> tuple[int, ...]:
+        """The shape of what an exit at ``tap`` answers for one sample."""
+
+    def keep(self, output: Tensor) -> Tensor:
+        """What decisions and tables read of an output ``(B, *shape)``: ``(B, num_outputs)``, such as a map's sum."""
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """The probability of each class ``(B, num_outputs)``. Raises ``UsageError`` where there are no classes."""
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """``loss`` of each sample, ``(B,)``."""
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """What training makes small: output ``(B, num_outputs)``, target ``(B,)`` or soft, to a scalar."""
@@ -67,6 +84,25 @@ class Classification:
     higher_is_better = True
     unit = "%"
     scores: tuple[str, ...] = ("confidence", "margin", "entropy", "power-entropy", "energy")
+    classes = True
+    tolerances: tuple[float, ...] = (0.0,)
+
+    def shape(self, tap: Tap, num_outputs: int) -> tuple[int, ...]:
+        """One logit for each class."""
+        return (num_outputs,)
+
+    def keep(self, output: Tensor) -> Tensor:
+        """All of it."""
+        return output
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """The softmax."""
+        return output.float().softmax(1)
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of each sample."""
+        target = target if target.is_floating_point() else target.long()
+        return functional.cross_entropy(output.float(), target, reduction="none")
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, mean over the batch; a target is a class index, or a probability for each class."""
@@ -137,6 +173,24 @@ class Counting:
     higher_is_better = False
     unit = ""
     scores: tuple[str, ...] = ("change",)
+    classes = False
+    tolerances: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+    def shape(self, tap: Tap, num_outputs: int) -> tuple[int, ...]:
+        """One number."""
+        return (num_outputs,)
+
+    def keep(self, output: Tensor) -> Tensor:
+        """The number."""
+        return output
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """None: raises ``UsageError``."""
+        raise UsageError(f"probabilities are of classes, and {self.name} has none")
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """The absolute error of each sample."""
+        return (output[:, 0].float() - target.float()).abs()
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Absolute error, mean over the batch."""
@@ -185,6 +239,14 @@ def get_task(name_or_task: str | Task) -> Task:
     found: Any = TASKS.resolve(name_or_task)
     task: Task = found() if isinstance(found, type) else found
     return task
+
+
+def task_name(task: Task) -> str:
+    """The name that a task has in the table. Raises ``UsageError`` for one that is in none."""
+    name = TASKS.name_of(type(task))
+    if name is None:
+        raise UsageError(f"task {type(task).__name__} is in no table; what is saved names its task")
+    return name
 
 
 def _check_kind(task: Task, kind: str) -> None:

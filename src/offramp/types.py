@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -126,7 +126,8 @@ class ExitTable:
     """Every exit's output for every sample of a data set: all that calibration, replay and reports need.
 
     Args:
-        outputs: shape ``(exits, samples, num_outputs)``, exits in order, the final exit last.
+        outputs: float32, or float16 to save space, ``(exits, samples, num_outputs)``, exits in order, the final exit
+            last.
         targets: what is true, shape ``(samples,)``.
         after: for each exit the block that it reads; the final exit has the depth of the backbone.
         heads: for each exit the name of its head; the final exit is called ``final``.
@@ -143,6 +144,14 @@ class ExitTable:
 
     def __len__(self) -> int:
         return self.outputs.shape[1]
+
+    def of(self, k: int) -> Tensor:
+        """The outputs of one exit, float32 ``(samples, num_outputs)``."""
+        return self.outputs[k].float()
+
+    def each(self) -> Iterator[Tensor]:
+        """The outputs of every exit in turn, as ``of`` gives them."""
+        return map(self.of, range(len(self.outputs)))
 
     def take(self, rows: Tensor) -> ExitTable:
         """The same table for some of the samples, in the order of ``rows``."""

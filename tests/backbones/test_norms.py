@@ -32,7 +32,7 @@ def test_a_saved_model_has_the_eps_that_it_had(tmp_path, name):
     model = offramp.attach(inner, [offramp.Exit(1)]).eval()
     offramp.save(model, tmp_path / "m")
     again, _ = offramp.load(tmp_path / "m")
-    x = torch.randn(2, *model.data_config["input_size"])
+    x = model.input.example(2)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(again(x), model(x), strict=True))
     assert layer_norm_eps(again.backbone.model) == {"": 0.1, path: 0.3}

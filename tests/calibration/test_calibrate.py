@@ -95,7 +95,7 @@ def test_a_number_is_calibrated_by_change_between_exits():
 @pytest.mark.parametrize("rule", ["gates", "scheduler"])
 def test_a_rule_that_reads_classes_says_so_of_numbers(rule):
     table = ExitTable(torch.rand(3, 40, 1), torch.rand(40), (1, 2, 3), ("linear", "linear", "final"), "counting")
-    with pytest.raises(UsageError, match="no score for counting"):
+    with pytest.raises(UsageError, match=r"no score for counting|counting has none"):
         calibrate(table, simple_costs(exits=2), target_speedup=1.2, rule=rule)
 
 

@@ -19,10 +19,10 @@ from offramp.calibration import (
     frontier,
     halves,
 )
-from offramp.calibration.budget import exit_distribution, quota_thresholds
 from offramp.calibration.references import at_random, oracle
-from offramp.calibration.search import evaluate
 from offramp.policies.threshold import Threshold
+from offramp.search.budget import exit_distribution, quota_thresholds
+from offramp.search.frontier import evaluate
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from offramp import CostTable, ExitTable, GoalError, UsageError, calibrate, repl
 from offramp.calibration import halves
 from offramp.calibration.losses import LOSSES
 from offramp.calibration.risk import METHODS
-from offramp.calibration.rules import RULES
+from offramp.calibration.rules import rules
 from offramp.tasks import get_task
 from offramp.types import Parts
 
@@ -169,7 +169,7 @@ def test_a_threshold_of_the_grid_that_float32_puts_on_a_score():
 
 
 @pytest.mark.slowest
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rules())
 @pytest.mark.parametrize("task", SCORES)
 def test_every_rule_keeps_its_goal_on_its_half_and_on_the_table(task, rule):
     count = {"scheduler": 1, "gates": 2, "ensemble": 2, "cascade": 2, "exit-distribution": 2}.get(rule, 5)

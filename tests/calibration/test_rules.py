@@ -6,7 +6,7 @@ from helpers import random_table, simple_costs
 
 from offramp import GoalError, UsageError, calibrate, replay
 from offramp.calibration import halves
-from offramp.calibration.rules import RULES
+from offramp.calibration.rules import rules
 from offramp.policies import load_policy, save_policy
 from offramp.registry import POLICIES
 from offramp.tasks import Classification
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_rules_are_the_policies_of_the_table_but_thresholds():
-    assert set(RULES) == set(POLICIES) - {"threshold", "forced"} | {"exit-distribution"}
+    assert set(rules()) == set(POLICIES) - {"threshold", "forced"} | {"exit-distribution"}
 
 
 @pytest.mark.parametrize(
-    "rule", [pytest.param(r, marks=pytest.mark.slowest) if r in ("gates", "scheduler") else r for r in RULES]
+    "rule", [pytest.param(r, marks=pytest.mark.slowest) if r in ("gates", "scheduler") else r for r in rules()]
 )
 def test_a_goal_is_kept_and_expected_is_what_replay_gives(rule, tmp_path):
     table, costs = random_table(3000, 5), simple_costs(5)

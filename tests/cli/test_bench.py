@@ -30,7 +30,7 @@ def files(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     artifact = load_artifact(trained / "model")
     model, policy = artifact.model, artifact.policy
-    some = torch.randn(16, *model.data_config["input_size"])
+    some = model.input.example(16)
     export_onnx(model, folder / "plain.onnx", policy)
     export_onnx(model, folder / "int8.onnx", policy, int8=[some])
     export_onnx(model, folder / "pictures.onnx", policy, preprocess=True)
@@ -105,7 +105,7 @@ def test_a_file_alone(trained, files, cli, kind, runtime):
 def test_the_static_part_of_a_file_is_its_backbone_alone(trained, files):
     model = load_artifact(trained / "model").model
     session = open_runtime("onnxruntime", threads=1).open(files / "plain.onnx")
-    x = torch.randn(8, *model.data_config["input_size"])
+    x = model.input.example(8)
     with torch.inference_mode():
         expected = model.backbone.model.eval()(x)
     assert torch.allclose(static_part(session, {})(x), expected, atol=1e-4)

@@ -53,7 +53,7 @@ def backbone(request):
 
 
 def images(backbone, n):
-    size = offramp.attach(backbone.model, []).data_config["input_size"]
+    size = offramp.attach(backbone.model, []).input.input_size
     return torch.randn(n, *size)
 
 
@@ -62,17 +62,14 @@ def test_every_family_has_an_example():
 
 
 def test_cut_equals_uncut_and_taps_say_what_is_there(backbone):
-    assert len(backbone.names) == len(backbone.steps) == len(backbone.taps) + 1 or (
-        type(backbone).__name__ == "GraphBackbone" and len(backbone.names) == len(backbone.steps)
-    )
+    assert len(backbone.names) == len(backbone.steps) == len(backbone.taps)
     for n in (1, 3):
         x = images(backbone, n)
         with torch.no_grad():
             h = backbone.stem(x)
-            for tap, step in zip([*backbone.taps, None], backbone.steps, strict=True):
+            for tap, step in zip(backbone.taps, backbone.steps, strict=True):
                 h = step(h)
-                if tap is not None:
-                    assert backbone.tokens(h, tap).shape == (n, tap.tokens, tap.dim)
+                assert backbone.tokens(h, tap).shape == (n, tap.tokens, tap.dim)
             assert torch.equal(backbone.final(h), backbone.model(x))
 
 

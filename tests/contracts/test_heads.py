@@ -7,12 +7,12 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from offramp.backbones import cut
 from offramp.export import export_static_onnx
 from offramp.heads import build_head
 from offramp.registry import HEADS
+from offramp.testing import check_head
 from offramp.types import Exit, Tap
 
 SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}}
@@ -45,36 +45,10 @@ def build(name: str, tap: Tap, outputs: int) -> nn.Module:
     return build_head(Exit(tap.after, name), tap, outputs)
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
 @pytest.mark.parametrize("name", HEADS)
-def test_head(name, kind):
-    tap = tap_of(kind)
-    for outputs in (1, 7):
-        head = build(name, tap, outputs)
-        output = head(torch.randn(3, tap.tokens, tap.dim))
-        assert output.shape == (3, outputs)
-        assert torch.isfinite(output).all()
-        output.square().sum().backward()
-        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
-        head.eval()
-        for n in (0, 1, 3):
-            side = torch.randn(n, 2, tap.dim)
-            tokens = torch.randn(n, tap.tokens, tap.dim)
-            assert head(tokens).shape == head(tokens, side=side).shape == (n, outputs)
-        if outputs > 1:
-            assert not torch.allclose(head(tokens), head(tokens, side=side)), "side tokens must matter"
-    with FlopCounterMode(display=False) as counter:
-        head(torch.randn(1, tap.tokens, tap.dim))
-    assert counter.get_total_flops() >= 2 * tap.dim, "at least one product with each channel is counted"
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_samples_do_not_see_each_other(name):
-    tap = tap_of("ViT")
-    head = build(name, tap, 3).eval()
-    tokens = torch.randn(4, tap.tokens, tap.dim)
-    alone = torch.cat([head(t[None]) for t in tokens])
-    assert torch.allclose(head(tokens), alone, atol=1e-5)
+def test_head(name):
+    check_head(name)
+    check_head(name, taps=tuple(map(tap_of, BACKBONES)))
 
 
 class AllHeads(nn.Module):

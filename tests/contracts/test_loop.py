@@ -8,12 +8,13 @@ from functools import partial
 import pytest
 import torch
 from helpers import images, tiny_model, tiny_vit
-from policy_examples import MARGIN, examples
+from policy_examples import examples
 
 import offramp
 from offramp import UsageError
 from offramp.engine import Cohort, TorchStages, advance, enter, open_runtime
 from offramp.registry import POLICIES, TASKS
+from offramp.testing._policies import MARGIN
 
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,7 @@ from PIL import Image
 from offramp import DataError
 from offramp.data import open_splits
 from offramp.data.folder import read_folder
+from offramp.inputs import ImageInput
 
 
 def fill(folder, classes=("cat", "dog"), n=10):
@@ -74,7 +75,7 @@ def test_splits_with_other_classes(tmp_path):
 def test_a_file_that_is_no_image_is_named(tmp_path):
     fill(tmp_path)
     (tmp_path / "cat" / "0.png").write_text("no")
-    files, _ = read_folder(tmp_path)
+    files, _ = read_folder(tmp_path, ImageInput)
     with pytest.raises(DataError, match=r"cat.0\.png is no image"):
         files["all"].read(0)
     assert files["all"].read(1).size == (8, 8)

@@ -70,7 +70,7 @@ def test_in_evaluation(source, workers):
     model = tiny_model()
     samples = open_splits(path).test
     with pytest.raises(DataError) as caught:
-        offramp.tabulate(model, loader(samples, model.data_config, 8, workers))
+        offramp.tabulate(model, loader(samples, model.input, 8, workers))
     assert one_sentence(caught, sentence.format("test"))
 
 

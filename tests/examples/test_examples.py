@@ -20,7 +20,6 @@ from sklearn.datasets import load_sample_images
 
 import offramp
 from offramp.artifact import load_artifact
-from offramp.data.images import to_bytes
 from offramp.engine import open_runtime
 
 pytestmark = pytest.mark.slowest
@@ -59,7 +58,7 @@ def boxed(tmp_path_factory):
         shutil.copy(name, photo)
         image = Image.open(photo)
         image.save(photo.with_suffix(".ppm"))
-        trace = session(to_bytes(image, artifact.model.data_config))
+        trace = session(artifact.model.input.raw(image))
         label = artifact.model.classes[int(trace.output.argmax())]
         expected[photo.name] = (label, int(trace.exit), float(trace.score), int(trace.output.argmax()))
     return folder, expected

@@ -67,7 +67,7 @@ def without(key):
 CHANGES = {
     "thresholds in the metadata": metadata(lambda about: about["policy"].update(thresholds=[0.1])),
     "classes": metadata(lambda about: about.update(classes=["cat"] * 5)),
-    "the mean": metadata(lambda about: about["data_config"].update(mean=[0.4])),
+    "the mean": metadata(lambda about: about["input"].update(mean=[0.4])),
     "thresholds in the graph": default,
     "one more entry": another_entry,
     "the digest gone": without(DIGEST),

@@ -105,7 +105,7 @@ def test_the_file_is_clean_holds_weights_once_and_says_what_it_is(setting):
     about = json.loads({p.key: p.value for p in proto.metadata_props}["offramp"])
     assert [e["after"] for e in about["exits"]] == [1, 2, 3, 4]
     assert about["policy"]["thresholds"] == list(policy.thresholds)
-    assert about["data_config"]["input_size"] == [1, 16, 16]
+    assert about["input"]["input_size"] == [1, 16, 16]
     assert about["versions"]["torch"]
 
 

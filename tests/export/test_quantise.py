@@ -28,7 +28,7 @@ def setting(request, tmp_path_factory):
     backbone = timm.create_model(request.param, num_classes=10, **sizes[request.param])
     model = offramp.attach(backbone, [Exit(2)]).eval()
     path = tmp_path_factory.mktemp("int8") / "model.onnx"
-    batches = [torch.randn(8, *model.data_config["input_size"]) for _ in range(4)]
+    batches = [model.input.example(8) for _ in range(4)]
     offramp.export_onnx(model, path, NOBODY, int8=batches)
     return model, path, batches[0]
 

@@ -9,11 +9,11 @@ from helpers import squares, tiny_model
 from safetensors.torch import save_file
 
 import offramp
-from offramp.training import stage
+from offramp.training import book
 from offramp.training.checkpoint import checkpoints
 
 torch.set_num_threads(1)
-stage._LOG_EVERY = 1
+book._LOG_EVERY = 1
 folder = Path(sys.argv[1])
 started = int(checkpoints(folder)[-1].name.split("-")[1]) if checkpoints(folder) else 0
 model = tiny_model(proj_drop_rate=0.1, drop_path_rate=0.1)

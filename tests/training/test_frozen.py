@@ -47,7 +47,7 @@ def test_each_head_trains_as_if_it_were_alone():
     both = tiny_model(after=(1, 3))
     batch = Batch(images(8), torch.arange(8) % 5)
     Frozen()(both, batch)["loss"].backward()
-    alone = both.task.loss(both(batch.images)[1], batch.targets)
+    alone = both.task.loss(both(batch.inputs)[1], batch.targets)
     expected = torch.autograd.grad(alone, list(both.heads[1].parameters()))
     assert all(torch.allclose(p.grad, g) for p, g in zip(both.heads[1].parameters(), expected, strict=True))
 

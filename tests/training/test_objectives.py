@@ -141,11 +141,11 @@ def test_lgvit_second_stage_on_a_backbone_cut_by_its_graph():
     model = offramp.attach(inner, [Exit(1, "lph"), Exit(2, "lph"), Exit(3, "gah")]).eval()
     batch = Batch(torch.randn(8, 3, 32, 32), TARGET)
     right, faithful = (HeadDistillation(faithful=f, alpha=1.0)(model, batch)["prediction"] for f in (False, True))
-    outputs = model(batch.images)[:-1]
-    expected = [model.task.distillation(o, inner(batch.images), 2.0) for o in outputs]
+    outputs = model(batch.inputs)[:-1]
+    expected = [model.task.distillation(o, inner(batch.inputs), 2.0) for o in outputs]
     assert torch.allclose(right, sum(expected), rtol=1e-4)
     inner.norm = nn.Identity()
-    expected = [model.task.distillation(o, inner(batch.images), 2.0) / 5 for o in outputs]
+    expected = [model.task.distillation(o, inner(batch.inputs), 2.0) / 5 for o in outputs]
     assert torch.allclose(faithful, sum(expected), rtol=1e-4)
 
 
@@ -189,6 +189,6 @@ def test_lgvit_layout_fits_a_deep_backbone():
 
 
 def dataset(samples, model):
-    from offramp.data import ImageDataset
+    from offramp.data import Prepared
 
-    return [ImageDataset(samples, model.data_config)[i] for i in range(len(samples))]
+    return [Prepared(samples, model.input)[i] for i in range(len(samples))]

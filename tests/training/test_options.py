@@ -1,5 +1,7 @@
 """What any objective can be given: teacher, mixing, smoothing, averaging, curriculum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch.nn import functional
 
 import offramp
 from offramp import Curriculum, Teacher, UsageError
-from offramp.data.images import TrainingStream
+from offramp.data.stream import TrainingStream
+from offramp.inputs import ImageInput
 from offramp.training.curriculum import difficulties
 from offramp.training.targets import Targets
 
@@ -52,16 +55,16 @@ def test_numbers_can_be_mixed_and_not_smoothed():
 def test_a_teacher_softens_targets_and_sees_its_own_normalisation_and_size():
     model = tiny_model()
     network = tiny_vit(5).eval()
-    config = {"mean": (0.1,), "std": (0.2,), "input_size": (1, 16, 16)}
-    teacher = Teacher(network, weight=0.3, temperature=2.0, data_config=config)
+    reads = ImageInput((1, 16, 16), mean=(0.1,), std=(0.2,))
+    teacher = Teacher(network, weight=0.3, temperature=2.0, model_input=reads)
     x, y = images(4), torch.tensor([0, 1, 2, 3])
     pixels = x * 0.5 + 0.5
     answers = network((pixels - 0.1) / 0.2)
     expected = 0.7 * functional.one_hot(y, 5) + 0.3 * (answers / 2).softmax(1)
     assert torch.allclose(Targets(model, teacher=teacher)(x, y)[1], expected, atol=1e-5)
-    larger = Teacher(tiny_vit(5), data_config={**config, "input_size": (1, 32, 32)})
+    larger = Teacher(tiny_vit(5), model_input=replace(reads, input_size=(1, 32, 32)))
     larger.model.forward = lambda t: t.mean((1, 2, 3))
-    assert larger(x, model.data_config).shape == (4,)
+    assert larger(x, model.input).shape == (4,)
     with pytest.raises(UsageError, match="weight is 0 to 1"):
         Teacher(network, weight=2)
 
@@ -76,7 +79,7 @@ def test_a_teacher_is_followed(tmp_path):
     student = offramp.attach(tiny_vit(4, class_token=False, global_pool="avg"), [offramp.Exit(2)])
     teacher = Teacher(knowing.backbone.model, weight=1.0)
     offramp.train(student, blind, folder=tmp_path / "s", teacher=teacher, **{**settings, "epochs": 25})
-    x = torch.stack([offramp.data.ImageDataset(samples, student.data_config)[i][0] for i in range(128)])
+    x = torch.stack([offramp.data.Prepared(samples, student.input)[i][0] for i in range(128)])
     right = [(output.argmax(1) == torch.as_tensor(samples.targets)).float().mean() for output in student(x)]
     assert min(right) > 0.9
 
@@ -142,9 +145,9 @@ def test_a_curriculum_lets_in_the_easy_first():
 
 def test_difficulty_is_the_teachers_loss(tmp_path):
     model, samples = tiny_model(), squares(10)
-    teacher = Teacher(tiny_vit(5), data_config=model.data_config)
+    teacher = Teacher(tiny_vit(5), model_input=model.input)
     found = difficulties(teacher, model, samples, 4)
-    x = torch.stack([offramp.data.ImageDataset(samples, model.data_config)[i][0] for i in range(10)])
+    x = torch.stack([offramp.data.Prepared(samples, model.input)[i][0] for i in range(10)])
     expected = functional.cross_entropy(teacher.model(x), torch.as_tensor(samples.targets), reduction="none")
     assert np.allclose(found, expected.detach().numpy(), atol=1e-5)
     offramp.train(model, squares(64), folder=tmp_path / "a", teacher=teacher, curriculum=Curriculum(), **SETTINGS)

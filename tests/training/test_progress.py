@@ -39,9 +39,9 @@ def test_a_log_has_exactly_one_line_an_epoch(tmp_path, capsys, objective, stages
 
 
 def test_a_resumed_run_says_the_epochs_that_it_did(tmp_path, capsys, monkeypatch):
-    from offramp.training import stage
+    from offramp.training import book
 
-    save, saved = stage.save_checkpoint, []
+    save, saved = book.save_checkpoint, []
 
     def stop_after_two(*arguments):
         save(*arguments)
@@ -50,7 +50,7 @@ def test_a_resumed_run_says_the_epochs_that_it_did(tmp_path, capsys, monkeypatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "save_checkpoint", stop_after_two)
+        patch.setattr(book, "save_checkpoint", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, epochs=4, progress=True)
     assert len(capsys.readouterr().err.splitlines()) == 2

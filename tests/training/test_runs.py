@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,8 @@ def test_another_part_is_refused_and_named(run, differs, changed):
 
 def test_images_prepared_otherwise_are_another_run(run):
     model = tiny_model()
-    model.data_config["mean"] = (0.4,)
-    refused(run, "model.images.mean", model=model)
+    model.input = replace(model.input, mean=(0.4,))
+    refused(run, "model.input.mean", model=model)
 
 
 def test_what_does_not_change_the_result_does_not_count(run):
@@ -195,5 +196,5 @@ def test_anything_becomes_plain_values():
     found = plain({"a": (1, Path("x")), 3: np.float32(0.5), "f": squares, "s": squares(8)})
     assert found["a"] == [1, "x"]
     assert found["3"] == 0.5
-    assert found["f"] == "helpers:squares"
+    assert found["f"] == "offramp.testing._small:squares"
     assert found["s"]["samples"] == 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from offramp.backbones import layer_norm_eps, set_layer_norm_eps
 from offramp.errors import UsageError
+from offramp.inputs import Input, input_from_json, input_to_json
 from offramp.model import EarlyExitModel, attach
-from offramp.registry import HEADS, TASKS
+from offramp.registry import HEADS, check_packages, packages
+from offramp.tasks import task_name
 from offramp.types import Exit
 
 _NOT_FROM_A_FILE = {
@@ -29,8 +30,6 @@ _NOT_FROM_A_FILE = {
 }
 _LARGEST_NUMBER = 10**5
 """That stands in a description: no model has so many blocks, heads or pixels in a row."""
-_LARGEST_IMAGE = 2**26
-"""Values of an image, channels times pixels."""
 _LARGEST_BUFFERS = 2**30
 """Bytes of tensors that are computed while a model is built (masks, tables of positions)."""
 
@@ -54,38 +53,43 @@ class _Exit(_Section):
 class _Description(_Section):
     backbone: _Backbone
     exits: list[_Exit]
+    final: _Exit | None = None
+    num_outputs: int | None = Field(default=None, ge=1)
     task: str
     classes: list[str] | None
-    data_config: dict[str, Any]
+    input: dict[str, Any]
 
 
 def describe(model: EarlyExitModel) -> dict[str, Any]:
-    """Backbone, exits, task, classes and data configuration as plain values.
+    """Backbone, exits, task, classes and input as plain values.
 
     Raises:
-        UsageError: a backbone that does not know its timm name; a head or a task that is in no table.
+        UsageError: a backbone that does not know its timm name; a head, a task or an input that is in no table.
     """
     inner = model.backbone.model
     arguments = {k: v for k, v in getattr(inner, "_model_args", {}).items() if k not in _NOT_FROM_A_FILE}
     architecture = getattr(inner, "pretrained_cfg", {}).get("architecture")
     if architecture is None:
         raise UsageError("only a backbone from timm.create_model can be saved: this one does not know its name")
-    task = TASKS.name_of(type(model.task))
-    for name in [e.head for e in model.exits]:
-        if not isinstance(name, str) or name not in HEADS:
-            raise UsageError(f"head {name!r} is in no table; a saved model names its heads")
-    if task is None:
-        raise UsageError(f"task {type(model.task).__name__} is in no table; a saved model names its task")
+    task = task_name(model.task)
+    exits = [_named(e) for e in model.exits]
+    final = None if model.final_exit is None else _named(model.final_exit)
+    reads = input_to_json(model.input)
+    heads = [e["head"] for e in exits] + ([] if final is None else [final["head"]])
+    used = {"heads": heads, "tasks": [task], "inputs": [reads["name"]]}
     return {
         "backbone": {
             "name": architecture,
             "args": {**arguments, "num_classes": inner.num_classes},
             "layer_norm_eps": layer_norm_eps(inner),
         },
-        "exits": [{"after": e.after, "head": e.head, "options": dict(e.options)} for e in model.exits],
+        "exits": exits,
+        "final": final,
+        "num_outputs": model.num_outputs,
         "task": task,
         "classes": None if model.classes is None else list(model.classes),
-        "data_config": {k: list(v) if isinstance(v, tuple) else v for k, v in model.data_config.items()},
+        "input": reads,
+        "packages": packages(used),
     }
 
 
@@ -98,11 +102,13 @@ def build(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> EarlyExit
     Raises:
         UsageError: values that describe no model, or another one than the weights are of.
     """
+    check_packages(values.get("packages"))
     try:
         description = _Description.model_validate(dict(values))
         _check_size(description)
+        reads = input_from_json(description.input)
         with torch.device("meta"), _at_most(2 * len(weights) + 64):
-            planned = _made(description)
+            planned = _made(description, reads)
         _check_buffers(planned, weights)
     except ValidationError as error:
         fault = error.errors()[0]
@@ -112,27 +118,32 @@ def build(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> EarlyExit
     except Exception as error:  # timm raises whatever the arguments make it raise
         raise UsageError(" ".join(str(error).split()) or type(error).__name__) from error
     _compare(planned.state_dict(), weights)
-    model = _made(description)
+    model = _made(description, reads)
     model.load_state_dict(dict(weights))
     return model.eval()
 
 
-def _made(described: _Description) -> EarlyExitModel:
+def _made(described: _Description, reads: Input) -> EarlyExitModel:
     name, arguments = described.backbone.name, described.backbone.args
     if not timm.is_model(name):
         raise UsageError(f"timm {timm.__version__} has no model {name!r}")
     if forbidden := _NOT_FROM_A_FILE & arguments.keys():
         raise UsageError(f"argument {min(forbidden)!r} is not taken from a file")
-    data_config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described.data_config.items()}
-    timm.data.create_transform(**data_config)  # it would fail at the first image otherwise
-    inner = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=data_config, **arguments)
+    inner = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=reads.pretrained_cfg(), **arguments)
     set_layer_norm_eps(inner, described.backbone.layer_norm_eps)  # before a cut by graph would read it
-    exits = [Exit(e.after, e.head, e.options) for e in described.exits]
-    model = attach(inner, exits, described.task, described.classes)
-    if tuple(model.data_config["input_size"]) != data_config["input_size"]:
-        raise UsageError(f"images of {data_config['input_size']} for a model of {model.data_config['input_size']}")
-    model.data_config = data_config
-    return model
+    exits = [_exit(e) for e in described.exits]
+    last = None if described.final is None else _exit(described.final)
+    return attach(inner, exits, described.task, described.classes, reads, last, described.num_outputs)
+
+
+def _exit(described: _Exit) -> Exit:
+    return Exit(described.after, described.head, described.options)
+
+
+def _named(exit: Exit) -> dict[str, Any]:
+    if not isinstance(exit.head, str) or exit.head not in HEADS:
+        raise UsageError(f"head {exit.head!r} is in no table; a saved model names its heads")
+    return {"after": exit.after, "head": exit.head, "options": dict(exit.options)}
 
 
 def _check_size(described: _Description) -> None:
@@ -145,15 +156,12 @@ def _check_size(described: _Description) -> None:
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from numbers(inner)
 
-    everything = [described.backbone.args, described.data_config, *(e.options for e in described.exits)]
+    everything = [described.backbone.args, described.input, *(e.options for e in described.exits)]
+    if described.final is not None:
+        everything.append(described.final.options)
     for number in numbers(everything):
         if not abs(number) <= _LARGEST_NUMBER:
             raise UsageError(f"the number {number:g} is beyond what any model has")
-    size = described.data_config.get("input_size")
-    if not (isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and n >= 1 for n in size)):
-        raise UsageError(f"its images have the size {size}, which is not channels, height, width")
-    if math.prod(size) > _LARGEST_IMAGE:
-        raise UsageError(f"its images have {math.prod(size)} values, more than {_LARGEST_IMAGE}")
 
 
 def _check_buffers(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """A model with its policy, tables and record as a folder.
 
-config.json        format, backbone (timm name and arguments), exits, task, classes, data configuration, record; and the
+config.json        format, backbone (timm name and arguments), exits, task, classes, input, record; and the
                    SHA-256 of itself and of the files below, against accidents: it is a checksum and no signature
 model.safetensors  every parameter and buffer; ``backbone.model.*`` are timm's own names
 policy.json        the policy, if there is one
@@ -27,13 +27,13 @@ from offramp.artifact.tables import save_table, table_in, tensors_in
 from offramp.card import card
 from offramp.errors import ArtifactError, UsageError
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, check_fits, policy_from_json, save_policy
-from offramp.registry import MODELS
+from offramp.policies import Policy, check_fits, policy_from_json, policy_to_json, save_policy
+from offramp.registry import MODELS, packages
 from offramp.types import CostTable, ExitTable
 from offramp.versions import version
 
-FORMAT = 2
-"""Format 1 had no checksums; it is still read."""
+FORMAT = 3
+"""Format 1 had no checksums, and formats 1 and 2 knew no input but images; both are still read."""
 _CONFIG, _WEIGHTS, _POLICY = "config.json", "model.safetensors", "policy.json"
 _TABLE, _COSTS, _CARD = "validation.safetensors", "costs.json", "card.md"
 _OWN = (_CONFIG, _WEIGHTS, _POLICY, _TABLE, _COSTS, _CARD)
@@ -87,6 +87,8 @@ def save(
     path = Path(path)
     refuse_foreign(path)
     config = {"format": FORMAT, "offramp": version(), **describe(model), "record": dict(record or {})}
+    if policy is not None:
+        config["packages"] |= packages({"policies": [policy_to_json(policy)["policy"]]})
     try:
         json.dumps(config, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -158,7 +160,7 @@ def load_artifact(path: str | Path) -> Artifact:
         files = read_whole(path, _OWN)
     except OSError as error:
         raise ArtifactError(f"{path} could not be read: {error.strerror or error}") from error
-    config = _checked(path, files)
+    config = _current(_checked(path, files))
     if _WEIGHTS not in files:
         raise ArtifactError(f"{path / _WEIGHTS} is missing")
     weights = tensors_in(files.pop(_WEIGHTS), path / _WEIGHTS)
@@ -213,6 +215,14 @@ def _checked(path: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
         if listed.get(name) != hashlib.sha256(files[name]).hexdigest():
             raise ArtifactError(f"{path / name} is damaged or was changed after it was saved: its checksum is another")
     return config
+
+
+def _current(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as this format has it."""
+    images = config.get("data_config")
+    if config["format"] >= 3 or not isinstance(images, dict):
+        return config
+    return {**config, "input": {"name": "image", **images}}
 
 
 def _costs(path: Path, content: bytes) -> CostTable:

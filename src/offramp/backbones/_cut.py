@@ -20,7 +20,7 @@ class Backbone(Protocol):
     model: Any
     """The timm model itself."""
     taps: list[Tap]
-    """One for each step but the last, where the final classifier reads."""
+    """One for each step; behind the last one the backbone's own classifier reads, or one that replaces it."""
     names: tuple[str, ...]
     """The path of each step's module in the timm model."""
 

@@ -20,13 +20,13 @@ def map_tokens(h: Tensor, channels_last: bool = False) -> Tensor:
 def map_taps(
     model: Any, stem: Callable[[Tensor], Tensor], steps: Sequence[Any], size: Sequence[int], channels_last: bool = False
 ) -> list[Tap]:
-    """A tap after every step but the last, with the shapes that one blank image of ``size`` (C, H, W) has there."""
+    """A tap after every step, with the shapes that one blank image of ``size`` (C, H, W) has there."""
     taps = []
     training = [m for m in model.modules() if m.training]
     model.eval()
     with torch.no_grad():
         h = stem(torch.zeros(1, *size, device=next(model.parameters()).device))
-        for after, step in enumerate(steps[:-1], start=1):
+        for after, step in enumerate(steps, start=1):
             h = step(h)
             rows, columns, dim = h.shape[1:] if channels_last else (*h.shape[2:], h.shape[1])
             taps.append(Tap(after, int(dim), (int(rows), int(columns))))

@@ -55,7 +55,7 @@ class GraphBackbone(nn.Module):
             self.steps = tuple(partial(_call, step, model) for step in steps)
             self._final = partial(_call, final, model)
             found = [(values[0][node], info) for node, (_, info) in zip(cuts, features, strict=True)]
-            self.taps, self._layouts = _taps(model, found[:-1])
+            self.taps, self._layouts = _taps(model, found)
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(f"a {kind} cannot be cut: {reason}") from error

@@ -34,7 +34,7 @@ class ViTBackbone(nn.Module):
                 prefix=model.num_prefix_tokens,
                 summary=summary,
             )
-            for after in range(1, len(model.blocks))
+            for after in range(1, len(model.blocks) + 1)
         ]
 
     @classmethod

@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from offramp.calibration.candidates import candidates, within
-from offramp.calibration.columns import TableColumns
 from offramp.calibration.conditions import check_seconds, conditions_here
 from offramp.calibration.goals import Goal
 from offramp.calibration.risk import control
-from offramp.calibration.rules import NO_SCORE, RULES, calibrate_rule
-from offramp.calibration.search import rounded_up
+from offramp.calibration.rules import calibrate_rule, policy_of
 from offramp.errors import GoalError, UsageError
 from offramp.policies import Policy
 from offramp.policies.threshold import Threshold
-from offramp.registry import unknown
+from offramp.search.columns import TableColumns
+from offramp.search.frontier import rounded_up
 from offramp.tasks import Task, get_task
 from offramp.types import CostTable, ExitTable
 
@@ -43,7 +42,7 @@ def calibrate(
 ) -> Policy:
     """Choose a policy for exactly one goal, on validation data.
 
-    Each exit has a threshold of its own, found by a search over prices of cost (``calibration.search``); an exit whose
+    Each exit has its own threshold, found by a search over prices of cost (``calibration.search``); an exit whose
     head costs more than it saves, or that is wrong when it is sure, is switched off. Thresholds stand midway between
     two scores of the table, never on one.
 
@@ -137,12 +136,11 @@ def _check_options(
             raise UsageError(f"{option} belongs to a promise about risk, and the goal is {goal}")
     if rule == "threshold":
         return
-    if rule not in RULES:
-        raise UsageError(unknown("rule to calibrate", rule, ("threshold", *RULES)))
+    reads_score = policy_of(rule).reads_score
     if goal not in ("max_drop", "target_speedup"):
         raise UsageError(f"the rule {rule!r} is calibrated for max_drop or target_speedup, not for {goal}")
     for option, given in {"temperatures": bool(temperatures), "shared": shared}.items():
         if given:
             raise UsageError(f"{option} belongs to the rule 'threshold'; the rule {rule!r} does not read it")
-    if score is not None and rule in NO_SCORE:
+    if score is not None and not reads_score:
         raise UsageError(f"the rule {rule!r} reads no score of its exits: leave score out")

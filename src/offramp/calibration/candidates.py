@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from offramp.calibration.columns import TableColumns
 from offramp.calibration.goals import Goal
-from offramp.calibration.search import Columns, Point, between, evaluate, frontier, pareto
 from offramp.calibration.shared import best_row, shared_points, some_sets, sweep
 from offramp.errors import GoalError
+from offramp.search import Columns
+from offramp.search.columns import TableColumns
+from offramp.search.frontier import Point, between, evaluate, frontier, pareto
 
 
 def candidates(table: TableColumns, goal: Goal, shared: bool) -> list[Point]:

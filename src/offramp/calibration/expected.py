@@ -30,7 +30,7 @@ def expected(policy: Policy, trace: Trace, table: ExitTable, costs: CostTable, t
         task: what an output means.
         unit: what cost means, ``macs`` or ``seconds``.
     """
-    static = task.quality(table.outputs[-1], table.targets).double()
+    static = task.quality(table.of(-1), table.targets).double()
     dynamic = task.quality(trace.output, table.targets).double()
     spent = torch.tensor(costs.to_exit(policy.heads, unit), dtype=torch.float64)[trace.exit]
     whole = costs.parts(unit).static

@@ -35,7 +35,7 @@ def loss_of(kind: str, output: Tensor, full: Tensor, targets: Tensor | None, tas
     """
     if kind == "disagreement":
         return (task.answer(output) != task.answer(full)).double()
-    if task.name != "classification":
+    if not task.classes:
         raise UsageError(f"the loss {kind!r} is for classes; for {task.name} there is 'disagreement'")
     if targets is None:
         raise UsageError(f"the loss {kind!r} asks what is true: give the targets too")
@@ -47,10 +47,10 @@ def loss_of(kind: str, output: Tensor, full: Tensor, targets: Tensor | None, tas
 
 def exit_losses(table: ExitTable, task: Task, kind: str) -> Tensor:
     """What leaving at each exit loses against the final exit, ``(exits + 1, samples)``, between 0 and 1."""
-    final = table.outputs[-1]
-    return torch.stack([loss_of(kind, output, final, table.targets, task) for output in table.outputs])
+    final = table.of(-1)
+    return torch.stack([loss_of(kind, output, final, table.targets, task) for output in table.each()])
 
 
 def _brier(output: Tensor, targets: Tensor, task: Task) -> Tensor:
     true = task.soft(targets, output.shape[1]).double()
-    return ((task.taught(targets, output, 1.0, 1.0).double() - true) ** 2).sum(1)
+    return ((task.probabilities(output).double() - true) ** 2).sum(1)

@@ -156,7 +156,7 @@ class Monitor:
             if full is None:
                 raise UsageError(f"the loss {self.loss!r} asks what the full model says: give full too")
             return self.update(loss_of(self.loss, output, full, targets, meaning))
-        if targets is None or meaning.name != "classification":
+        if targets is None or not meaning.classes:
             raise UsageError("the loss 'error' asks what is true of classes: give their targets")
         return self.update((meaning.answer(output) != targets).double())
 

@@ -38,7 +38,7 @@ def _row_keys(table: ExitTable) -> list[bytes]:
     """A digest of what each sample has in a table: its outputs at every exit, and its target."""
     keys = []
     for outputs, targets in zip(table.outputs.split(_BLOCK, 1), table.targets.split(_BLOCK), strict=True):
-        own = (outputs.transpose(0, 1), targets)
+        own = (outputs.half().transpose(0, 1), targets)  # the same for a table that is stored in float16
         parts = [t.reshape(len(targets), -1).contiguous().view(torch.uint8).numpy() for t in own]
         keys += [hashlib.sha256(row.tobytes()).digest() for row in np.hstack(parts)]
     return keys

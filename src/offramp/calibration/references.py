@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from offramp.calibration.search import Columns, Point
+from offramp.search import Columns
+from offramp.search.frontier import Point
 
 
 def at_random(columns: Columns, shares: tuple[float, ...], seed: int = 0) -> Point:
@@ -23,7 +24,7 @@ def at_random(columns: Columns, shares: tuple[float, ...], seed: int = 0) -> Poi
 
 def oracle(columns: Columns) -> Point:
     """Each sample leaves at the first exit whose answer is as good as the best it gets anywhere."""
-    return _point(columns, (columns.quality >= columns.quality.amax(0)).to(torch.uint8).argmax(0))
+    return _point(columns, (columns.quality >= columns.quality.amax(0)).to(torch.uint8).max(0).indices)
 
 
 def _point(columns: Columns, exits: torch.Tensor) -> Point:

@@ -13,9 +13,10 @@ from torch import Tensor
 from offramp.calibration.bounds import p_value, refuted
 from offramp.calibration.losses import IN_WORDS, LOSSES, exit_losses
 from offramp.calibration.order import random_order
-from offramp.calibration.search import Columns, Point, evaluate
 from offramp.errors import DataError, GoalError, UsageError
 from offramp.registry import unknown
+from offramp.search import Columns
+from offramp.search.frontier import Point, evaluate
 from offramp.tasks import Task
 from offramp.types import ExitTable
 
@@ -151,7 +152,7 @@ def losses_at(scores: Tensor, per_exit: Tensor, threshold: float) -> np.ndarray:
     if threshold >= 1:
         return per_exit[-1].numpy()
     sure = torch.cat([scores >= threshold, torch.ones(1, scores.shape[1], dtype=torch.bool)])
-    first = sure.to(torch.uint8).argmax(0)
+    first = sure.to(torch.uint8).max(0).indices
     return per_exit.gather(0, first[None])[0].numpy()
 
 

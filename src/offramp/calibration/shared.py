@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from offramp.calibration.goals import Goal
-from offramp.calibration.search import Columns, Point, midway
+from offramp.search import Columns
+from offramp.search.frontier import Point, midway
 
 _MAX_CANDIDATES = 400
 
@@ -110,7 +111,7 @@ def best_row(columns: Columns, goal: Goal, swept: Sweep) -> int | None:
         return None
     first, second = goal.order(swept.quality, speedup)
     rows = rows[first[rows] == first[rows].max()]
-    return int(rows[second[rows].argmax()])
+    return int(rows[second[rows].max(0).indices])
 
 
 def some_sets(points: Sequence[Point]) -> list[tuple[int, ...]]:

@@ -26,7 +26,7 @@ def fit_temperatures(table: ExitTable, task: str | Task | None = None) -> tuple[
         raise UsageError("the exit table holds no samples")
     if table.outputs.shape[2] < 2:
         raise UsageError("temperatures are for classes, and this table has one output")
-    return tuple(_fit(output, table.targets, meaning) for output in table.outputs)
+    return tuple(_fit(output, table.targets, meaning) for output in table.each())
 
 
 def _fit(output: torch.Tensor, target: torch.Tensor, task: Task) -> float:

@@ -90,7 +90,7 @@ def command(
             rows = bench_file(session, opens, rule, forced, batch, images, rounds, True, others)
         else:
             record = session.file.about["record"]
-            splits = open_splits(data, record.get("validation"), record.get("seed", 0))
+            splits = open_splits(data, record.get("validation"), record.get("seed", 0), kind=type(session.file.input))
             samples = splits.validation
             rows = bench_file(session, opens, rule, samples, batch, images, rounds, True, others)
     else:

@@ -202,7 +202,7 @@ def _of_file(model: Path, data: str | None, save_to: Path | None, unit: str, mea
             costs = profile_file(session, computes, repeats=REPEATS, tick=tick)
     else:
         costs = CostTable.from_json(session.file.about["costs"])
-    batches, about = file_batches(session.file.about, data, "validation", progress=True)
+    batches, about = file_batches(session.file, data, "validation", progress=True)
     exits = tabulate_file(session, computes, batches, about)
     return get_task(exits.task), exits.after, exits, costs, lambda policy: store_policy(model, policy)
 

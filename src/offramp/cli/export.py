@@ -10,12 +10,11 @@ import typer
 from offramp.cli._shared import Json, Model, OneThreshold, PolicyFile, chosen_policy, emit, err, out, ready
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from offramp._batches import Inputs
     from offramp.artifact import Artifact
 
 EXAMPLE = "offramp export my-model my-model.onnx"
-_IMAGES = 256
+_SAMPLES = 256
 """That ranges are taken from for int8."""
 
 
@@ -39,24 +38,24 @@ def command(
     artifact = ready(model, "cpu", 0)
     rule = chosen_policy(artifact, policy, threshold)
     err.print(f"exporting {model}: {len(artifact.model.exits)} early exits; this takes some seconds an exit")
-    images = None if int8 is None else _images(artifact, int8)
-    export_onnx(artifact.model, to, rule, preprocess=preprocess, int8=images, record=how_split(artifact))
+    examples = None if int8 is None else _examples(artifact, int8)
+    export_onnx(artifact.model, to, rule, preprocess=preprocess, int8=examples, record=how_split(artifact))
     if json:
         emit({"model": str(model), "file": str(to), "bytes": to.stat().st_size})
     else:
-        given = "pictures" if preprocess else "images"
+        given = f"{artifact.model.input.noun}{' as they are' if preprocess else ''}"
         out.print(f"{to}, {to.stat().st_size / 1e6:.1f} MB: {given} in; output, exit and score out")
     if int8 is not None:
         out.print(f"thresholds belong to a precision; now: offramp calibrate {to} {int8} --max-drop 0.5")
 
 
-def _images(artifact: Artifact, data: str) -> list[Tensor]:
-    """Training images, evenly spaced, in batches."""
+def _examples(artifact: Artifact, data: str) -> list[Inputs]:
+    """Training samples, evenly spaced, in batches."""
     import torch
 
     from offramp.data import loader
     from offramp.pipeline import open_for
 
     samples = open_for(artifact, data).train
-    spaced = samples.take(torch.linspace(0, len(samples) - 1, min(_IMAGES, len(samples))).long().numpy())
-    return [x for x, _ in loader(spaced, artifact.model.data_config, 32)]
+    spaced = samples.take(torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long().numpy())
+    return [x for x, _ in loader(spaced, artifact.model.input, 32)]

@@ -1,4 +1,4 @@
-"""offramp predict: what is in these images."""
+"""offramp predict: what is in these files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 import io
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -30,19 +31,18 @@ from offramp.cli._shared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from PIL.Image import Image
-
+    from offramp._batches import Inputs
     from offramp.engine.runtime import FileRuntime, Runtime, Session
+    from offramp.inputs import Input
     from offramp.model import EarlyExitModel
     from offramp.policies import Policy
     from offramp.tasks import Task
 
 EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
 _LONGEST = 2**30
-"""How many bytes are read from stdin: what 179 megapixels take where nothing is compressed."""
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+"""How many bytes are read from stdin: more than the largest image takes where nothing is compressed."""
 
 
 class Opened(NamedTuple):
@@ -52,23 +52,23 @@ class Opened(NamedTuple):
         session: the model, opened in a runtime.
         policy: the policy to run it with; None for its own.
         task: what an output means.
-        data_config: how images are prepared.
+        input: what a file holds, and how it is prepared.
         classes: the names of the classes.
         after: the block that each exit reads.
-        pictures: whether the session takes pictures as they are.
+        raw: whether the session takes samples as they are.
     """
 
     session: Session
     policy: Policy | None
     task: Task
-    data_config: Mapping[str, Any]
+    input: Input
     classes: Sequence[str] | None
     after: Sequence[int]
-    pictures: bool = False
+    raw: bool = False
 
 
 def command(
-    inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs; - reads one image from stdin.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs; - reads one file from stdin.")],
     model: Annotated[
         Path,
         typer.Option("--model", "-m", help="A saved model, a name from offramp list models, or an exported file."),
@@ -81,13 +81,12 @@ def command(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Label images one by one: label, confidence, the exit that each left at, milliseconds.
+    """Label images, or what else a model reads, one by one: label, score, the exit that each left at, milliseconds.
 
-    An image that cannot be read is named, the others are still answered, and the exit code is 1.
+    A file that cannot be read is named, the others are still answered, and the exit code is 1.
     """
     from offramp._progress import track
 
-    files = list(expand(inputs))
     if is_file(model):
         opened = open_file(model, file_runtime(runtime, precision, threads), policy, threshold)
     else:
@@ -96,6 +95,7 @@ def command(
         artifact = ready(model, device, threads)
         rule = chosen_policy(artifact, policy, threshold)
         opened = open_model(artifact.model, rule, open_runtime(runtime, precision, threads))
+    files = list(expand(inputs, opened.input.suffixes))
     rows = predict(opened, track(files, "predicting", len(files)))
     if json:
         emit(rows)
@@ -111,7 +111,7 @@ def command(
 def open_model(model: EarlyExitModel, policy: Policy, runtime: Runtime) -> Opened:
     """A model with a policy."""
     session = runtime.dynamic(model, policy)
-    return Opened(session, None, model.task, model.data_config, model.classes, model.after)
+    return Opened(session, None, model.task, model.input, model.classes, model.after)
 
 
 def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: float | None) -> Opened:
@@ -122,13 +122,14 @@ def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: 
     about, rule = session.file.about, chosen_numbers(session.file.policy, policy, threshold)
     after = [e["after"] for e in about["exits"]]
     task = get_task(about["task"])
-    return Opened(session, rule, task, about["data_config"], about["classes"], after, about["preprocess"])
+    return Opened(session, rule, task, session.file.input, about["classes"], after, session.raw)
 
 
 def predict(opened: Opened, files: Iterable[str]) -> list[dict[str, Any]]:
     """An answer for each file, or the error in its place."""
-    _warm_up(opened)
-    return [_answer(opened, file) for file in files]
+    opened.session(opened.input.example(1, raw=opened.raw), opened.policy)  # the first run is slow, and no file's own
+    prepare = opened.input.raw if opened.raw else partial(_alone, opened.input.transform())
+    return [_answer(opened, prepare, file) for file in files]
 
 
 def show(task: Task, rows: list[dict[str, Any]]) -> None:
@@ -142,13 +143,13 @@ def show(task: Task, rows: list[dict[str, Any]]) -> None:
         table("", ["input", "label", task.scores[0], "left after", "ms"], cells)
 
 
-def expand(inputs: list[str]) -> list[str]:
+def expand(inputs: list[str], suffixes: Collection[str]) -> list[str]:
     """Folders and globs as the files in them, in order; what is neither, or holds none, stays as it is."""
     files: list[str] = []
     for name in inputs:
         found: list[str] = []
         if name != "-" and Path(name).is_dir():
-            found = sorted(str(f) for f in Path(name).rglob("*") if f.suffix.lower() in _SUFFIXES)
+            found = sorted(str(f) for f in Path(name).rglob("*") if f.suffix.lower() in suffixes)
         elif _is_glob(name):
             found = sorted(glob.glob(name, recursive=True))
         files += found or [name]
@@ -159,21 +160,11 @@ def _is_glob(name: str) -> bool:
     return not Path(name).exists() and glob.has_magic(name)
 
 
-def _warm_up(opened: Opened) -> None:
-    """The first run of a model is slow; no image's milliseconds should hold it."""
-    import torch
-
-    channels, height, width = opened.data_config["input_size"]
-    x = torch.zeros(1, channels, height, width)
-    opened.session(x.permute(0, 2, 3, 1).to(torch.uint8) if opened.pictures else x, opened.policy)
-
-
-def _answer(opened: Opened, file: str) -> dict[str, Any]:
-    from offramp.data.images import to_bytes, to_tensor
+def _answer(opened: Opened, prepare: Callable[[Any], Inputs], file: str) -> dict[str, Any]:
     from offramp.errors import DataError
 
     try:
-        x = (to_bytes if opened.pictures else to_tensor)(_open(file), dict(opened.data_config))
+        x = prepare(_open(file, opened.input))
         start = time.perf_counter()
         trace = opened.session(x, opened.policy)
         answer = opened.task.answer(trace.output)[0].item()
@@ -191,17 +182,23 @@ def _answer(opened: Opened, file: str) -> dict[str, Any]:
     }
 
 
-def _open(file: str) -> Image:
-    from offramp.data.decode import open_image
+def _alone(transform: Callable[[Any], Inputs], sample: Any) -> Inputs:
+    """A batch of one."""
+    from offramp._batches import each
+
+    return each(lambda part: part[None], transform(sample))
+
+
+def _open(file: str, reads: Input) -> Any:
     from offramp.errors import DataError
 
     if file == "-":
         content = sys.stdin.buffer.read(_LONGEST + 1)
         if len(content) > _LONGEST:
-            raise DataError(f"the input is longer than any image that is read: {_LONGEST // 2**20} MB")
-        return open_image(io.BytesIO(content), "the input")
+            raise DataError(f"the input is longer than any file that is read: {_LONGEST // 2**20} MB")
+        return reads.read(io.BytesIO(content), "the input")
     if Path(file).is_dir():
-        raise DataError(f"the folder {file} holds no images")
+        raise DataError(f"the folder {file} holds no {reads.noun}")
     if _is_glob(file):
         raise DataError(f"nothing matches {file}")
-    return open_image(file)
+    return reads.read(file)

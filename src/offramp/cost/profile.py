@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from offramp._batches import Inputs, to
 from offramp.cost.latency import p95 as percentile
 from offramp.cost.latency import synchronise
 from offramp.cost.macs import count_macs
@@ -22,7 +23,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
     """What stem, blocks, heads and final classifier cost, in PyTorch; ``engine.profile_in`` asks any runtime.
 
     MACs are those of one sample. Seconds are medians, and 95th percentiles, over ``repeats`` passes through the whole
-    model on random images, each part timed where it stands in the chain, so that caches are as in use.
+    model on random samples, each part timed where it stands in the chain, so that caches are as in use.
 
     Args:
         model: the model, on the device that it shall be timed on.
@@ -30,12 +31,12 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
         repeats: how many passes; 0 times nothing and leaves ``seconds`` out.
     """
     with evaluating(model):
-        macs = _walk(model, _images(model, 1), count_macs)
+        macs = _walk(model, _example(model, 1), count_macs)
         seconds = p95 = None
         if repeats:
-            x = _images(model, batch_size)
+            x = _example(model, batch_size)
             with torch.inference_mode():
-                passes = [_walk(model, x, partial(_clock, x.device)) for _ in range(repeats + 2)][2:]
+                passes = [_walk(model, x, partial(_clock, _device(model))) for _ in range(repeats + 2)][2:]
             seconds, p95 = _over(passes, statistics.median), _over(passes, percentile)
     return CostTable(
         model.after[:-1],
@@ -54,7 +55,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
     )
 
 
-def _walk(model: EarlyExitModel, x: torch.Tensor, measure: Any) -> Parts:
+def _walk(model: EarlyExitModel, x: Inputs, measure: Any) -> Parts:
     stem, h = measure(model.stem, x)
     steps, heads = [], []
     for i, block in enumerate(model.backbone.steps, start=1):
@@ -86,8 +87,8 @@ def _over(passes: list[Parts], reduce: Callable[[Iterable[float]], float]) -> Pa
     )
 
 
-def _images(model: EarlyExitModel, n: int) -> torch.Tensor:
-    return torch.randn(n, *model.data_config["input_size"]).to(next(model.parameters()))
+def _example(model: EarlyExitModel, n: int) -> Inputs:
+    return to(model.input.example(n), next(model.parameters()))
 
 
 def _device(model: EarlyExitModel) -> torch.device:

@@ -1,7 +1,18 @@
 """Data: where samples come from, how they are split, how they become tensors."""
 
-from offramp.data.images import ImageDataset, loader
+from offramp.data.own import Data, Stream, as_samples, as_samples_or_stream
+from offramp.data.prepared import Prepared, loader
 from offramp.data.samples import Samples, Splits
 from offramp.data.sources import open_splits
 
-__all__ = ["ImageDataset", "Samples", "Splits", "loader", "open_splits"]
+__all__ = [
+    "Data",
+    "Prepared",
+    "Samples",
+    "Splits",
+    "Stream",
+    "as_samples",
+    "as_samples_or_stream",
+    "loader",
+    "open_splits",
+]

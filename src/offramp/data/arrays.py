@@ -10,8 +10,8 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
-from offramp.data.decode import reason
 from offramp.errors import DataError
+from offramp.inputs._decode import reason
 
 MAX_RATIO = 100
 """How many times its compressed size an array may have. Deflate can shrink a thousandfold; images do not shrink so."""

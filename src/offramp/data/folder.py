@@ -1,30 +1,34 @@
-"""Folders of images: one sub-folder a class."""
+"""Folders of samples: one sub-folder a class."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.datasets.folder import find_classes, make_dataset
 
-from offramp.data.decode import open_image
 from offramp.data.samples import Samples
 from offramp.errors import DataError
+from offramp.inputs import Input
 
 _NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
-def read_folder(path: Path) -> tuple[dict[str, Samples], list[str]]:
+def read_folder(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list[str]]:
     """The splits of a folder and its class names, which are the names of the sub-folders.
 
     ``path/CLASS/*.jpg``, or with ``train``, ``validation`` (``val``, ``valid``) and ``test`` above the classes. Without
     ``train`` the others are splits where they are all that there is, and have classes below them.
 
+    Args:
+        path: the folder.
+        kind: what the files hold.
+
     Raises:
-        DataError: no classes, a class without an image, or splits with different classes.
+        DataError: no classes, a class without a sample, or splits with different classes.
     """
     parts = {name: path / d for name, folders in _NAMES.items() for d in folders if (path / d).is_dir()}
     if "train" not in parts and not _nothing_else(path, parts.values()):
@@ -34,13 +38,13 @@ def read_folder(path: Path) -> tuple[dict[str, Samples], list[str]]:
     for name, folder in parts.items():
         try:
             found, index = find_classes(str(folder))
-            files = make_dataset(str(folder), index, extensions=IMG_EXTENSIONS)
+            files = make_dataset(str(folder), index, extensions=tuple(kind.suffixes))
         except FileNotFoundError as error:
-            raise DataError(f"{folder} holds no images: it needs one sub-folder a class ({error})") from error
+            raise DataError(f"{folder} holds no {kind.noun}: it needs one sub-folder a class ({error})") from error
         if classes is not None and found != classes:
             raise DataError(f"the classes of {folder} are not those of {next(iter(parts.values()))}")
         classes = found
-        samples[name] = _files(files)
+        samples[name] = _files(files, kind.read)
     assert classes is not None
     return samples, classes
 
@@ -54,10 +58,10 @@ def _folders(path: Path) -> list[Path]:
     return [inner for inner in path.iterdir() if inner.is_dir()]
 
 
-def _files(files: list[tuple[str, int]]) -> Samples:
+def _files(files: list[tuple[str, int]], read: Callable[[str], Any]) -> Samples:
     names = [name for name, _ in files]
-    return Samples(partial(_open_at, names), np.array([label for _, label in files], dtype=np.int64), names)
+    return Samples(partial(_read_at, read, names), np.array([label for _, label in files], dtype=np.int64), names)
 
 
-def _open_at(names: list[str], i: int) -> Image.Image:
-    return open_image(names[i])
+def _read_at(read: Callable[[str], Any], names: list[str], i: int) -> Any:
+    return read(names[i])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from offramp.data.arrays import read_arrays
-from offramp.data.decode import check_size, open_image
 from offramp.data.samples import SPLITS, Samples, from_pixels
 from offramp.errors import DataError
+from offramp.inputs import Input
+from offramp.inputs._decode import check_size
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -27,16 +28,20 @@ _WANTED = (
 )
 
 
-def read_npz(path: Path) -> tuple[dict[str, Samples], list[str] | None]:
+def read_npz(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list[str] | None]:
     """The splits of an ``.npz`` file and its class names. Nothing in the file can run code.
 
     Three forms are known, for each split ``S`` of train, validation and test; a file may hold some of them only:
     ``x_S`` (pixels, ``(n, h, w)`` or ``(n, h, w, 3)`` uint8) with ``y_S``;
-    ``S_bytes``, ``S_offsets``, ``S_labels`` (image files joined, file i at ``offsets[i]:offsets[i + 1]``);
+    ``S_bytes``, ``S_offsets``, ``S_labels`` (files joined, file i at ``offsets[i]:offsets[i + 1]``);
     ``bytes``, ``offsets``, ``labels`` and ``split``, the split's name for each image. ``classes`` names the classes.
 
     Labels are integers, within the class names where there are any, or finite numbers. An image that turns out to be
     damaged is named by its split and its number there, from 0.
+
+    Args:
+        path: the file.
+        kind: what the joined files hold.
 
     Raises:
         DataError: no such file, a damaged one, one that would need far more memory than it has bytes
@@ -45,7 +50,7 @@ def read_npz(path: Path) -> tuple[dict[str, Samples], list[str] | None]:
     arrays, there = read_arrays(path, _WANTED)
     classes = _classes(arrays["classes"], path) if "classes" in arrays else None
     try:
-        parts = _splits(arrays, path, None if classes is None else len(classes))
+        parts = _splits(arrays, path, kind, None if classes is None else len(classes))
     except KeyError as error:
         raise DataError(f"{path} lacks the array {error}") from error
     if not parts:
@@ -53,9 +58,9 @@ def read_npz(path: Path) -> tuple[dict[str, Samples], list[str] | None]:
     return parts, classes
 
 
-def _splits(arrays: Arrays, path: Path, classes: int | None) -> dict[str, Samples]:
+def _splits(arrays: Arrays, path: Path, kind: type[Input], classes: int | None) -> dict[str, Samples]:
     if {*_JOINED, "split"} <= arrays.keys():
-        everything = _encoded([arrays[part] for part in _JOINED], str(path), classes)
+        everything = _encoded([arrays[part] for part in _JOINED], str(path), kind, classes)
         split = arrays["split"]
         if split.dtype.kind != "U" or split.shape != (len(everything),):
             raise DataError(f"the splits of {path} are {split.dtype} {split.shape}: they are one name an image")
@@ -67,7 +72,7 @@ def _splits(arrays: Arrays, path: Path, classes: int | None) -> dict[str, Sample
         if f"x_{name}" in arrays:
             parts[name] = _pixels(arrays[f"x_{name}"], arrays[f"y_{name}"], where, classes)
         elif f"{name}_bytes" in arrays:
-            parts[name] = _encoded([arrays[f"{name}_{part}"] for part in _JOINED], where, classes)
+            parts[name] = _encoded([arrays[f"{name}_{part}"] for part in _JOINED], where, kind, classes)
     return parts
 
 
@@ -83,7 +88,7 @@ def _pixels(x: np.ndarray, y: np.ndarray, where: str, classes: int | None) -> Sa
     return from_pixels(x, targets)
 
 
-def _encoded(arrays: Sequence[np.ndarray], where: str, classes: int | None) -> Samples:
+def _encoded(arrays: Sequence[np.ndarray], where: str, kind: type[Input], classes: int | None) -> Samples:
     joined, offsets, labels = arrays
     targets = _targets(labels, where, classes)
     if joined.dtype != np.uint8 or joined.ndim != 1 or offsets.dtype.kind not in "iu" or offsets.ndim != 1:
@@ -97,11 +102,11 @@ def _encoded(arrays: Sequence[np.ndarray], where: str, classes: int | None) -> S
         )
     if (turns := np.flatnonzero(offsets[1:] < offsets[:-1])).size:
         raise DataError(f"the offsets of {where} do not rise: image {turns[0]} would end before it begins")
-    return Samples(partial(_decode, where, joined, offsets), targets)
+    return Samples(partial(_decode, kind.read, where, joined, offsets), targets)
 
 
-def _decode(where: str, joined: np.ndarray, offsets: np.ndarray, i: int) -> Image.Image:
-    return open_image(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()), f"image {i} of {where}")
+def _decode(read: Callable[..., Any], where: str, joined: np.ndarray, offsets: np.ndarray, i: int) -> Any:
+    return read(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()), f"image {i} of {where}")
 
 
 def _targets(labels: np.ndarray, where: str, classes: int | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,17 +20,21 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images that are read when asked for, and their targets.
+    """Samples that are read when asked for, and their targets.
 
     Args:
-        read: the image at an index; something that can be sent to another process, so no lambda.
-        targets: one for each image, shape ``(samples,)``: a class index, or a number.
-        names: what to call each image, where it has a name.
+        read: the sample at an index, an image of Pillow's for instance; something that can be sent to another process,
+            so no lambda.
+        targets: one for each sample, shape ``(samples,)``: a class index, or a number.
+        names: what to call each sample, where it has a name.
+        prepared: whether ``read`` gives what the model reads, a tensor or a tuple of tensors, and not what it is made
+            of.
     """
 
-    read: Callable[[int], Image.Image]
+    read: Callable[[int], Any]
     targets: np.ndarray
     names: Sequence[str] | None = None
+    prepared: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -38,10 +42,10 @@ class Samples:
     def take(self, rows: np.ndarray) -> Samples:
         """Some of them, in the order of ``rows``."""
         names = None if self.names is None else [self.names[i] for i in rows]
-        return Samples(partial(_read_row, self.read, rows), self.targets[rows], names)
+        return Samples(partial(_read_row, self.read, rows), self.targets[rows], names, self.prepared)
 
 
-def _read_row(read: Callable[[int], Image.Image], rows: np.ndarray, i: int) -> Image.Image:
+def _read_row(read: Callable[[int], Any], rows: np.ndarray, i: int) -> Any:
     return read(int(rows[i]))
 
 
@@ -167,9 +171,23 @@ def complete(
 
 
 def fingerprint(samples: Samples) -> str:
-    """A digest of targets and of sixteen images, which tells another order, another cut and other pixels."""
+    """A digest of targets and of sixteen samples, which tells another order, another cut and other contents."""
     digest = hashlib.sha256(np.ascontiguousarray(samples.targets).tobytes())
     for i in np.linspace(0, len(samples) - 1, 16).astype(int):
-        image = samples.read(int(i))
-        digest.update(repr((image.size, image.mode)).encode() + image.tobytes())
+        for part in _parts(samples.read(int(i))):
+            digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _parts(sample: Any) -> Iterator[bytes]:
+    """What a sample holds: an image of Pillow's, an array, a tensor, plain values, or a tuple of such."""
+    if isinstance(sample, Image.Image):
+        yield repr((sample.size, sample.mode)).encode() + sample.tobytes()
+    elif isinstance(sample, tuple | list):
+        for part in sample:
+            yield from _parts(part)
+    elif hasattr(sample, "__array__"):
+        values = np.ascontiguousarray(sample)
+        yield repr((values.shape, values.dtype.str)).encode() + values.tobytes()
+    else:
+        yield repr(sample).encode()

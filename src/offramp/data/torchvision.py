@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from torchvision import datasets
 
-from offramp.data.decode import reading
 from offramp.data.samples import Samples
 from offramp.errors import DataError, UsageError
+from offramp.inputs._decode import reading
 from offramp.registry import unknown
 
 PREFIX = "torchvision/"

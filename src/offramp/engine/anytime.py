@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
+from offramp._batches import Inputs, count
 from offramp.engine.loop import advance, enter
 from offramp.engine.run import prepared
 from offramp.engine.torch import TorchStages
@@ -15,7 +15,7 @@ from offramp.policies.forced import Forced
 from offramp.types import Trace
 
 
-def anytime(model: EarlyExitModel, x: Tensor) -> Iterator[Trace]:
+def anytime(model: EarlyExitModel, x: Inputs) -> Iterator[Trace]:
     """The answer so far, exit by exit, for computing under a budget that is not known beforehand (2106.15183).
 
     A segment runs only when the next answer is asked for: stop asking and nothing more is computed. The answer so far
@@ -23,17 +23,17 @@ def anytime(model: EarlyExitModel, x: Tensor) -> Iterator[Trace]:
 
     Args:
         model: the model; it computes in evaluation mode, whatever mode it is in.
-        x: images, ``(B, C, H, W)``.
+        x: a batch as the model's input prepares it.
 
     Yields:
         One ``Trace`` for each exit, the final exit last; every sample of the batch is at the same exit.
 
     Raises:
-        DataError: images of another shape than the model takes, or with values that are not finite.
+        DataError: samples of another shape than the model takes, or with values that are not finite.
     """
     x = prepared(model, x)
     last, stages = len(model.exits), TorchStages(model)
-    everything = Forced((last,) * len(x), last, model.task.scores[0])  # every head is asked, nobody leaves early
+    everything = Forced((last,) * count(x), last, model.task.scores[0])  # every head is asked, nobody leaves early
     cohort = None
     for k in range(last + 1):
         with evaluating(model), torch.inference_mode():
@@ -41,4 +41,4 @@ def anytime(model: EarlyExitModel, x: Tensor) -> Iterator[Trace]:
                 stages, everything, model.task, k, enter(stages, x, everything) if cohort is None else cohort
             )
         assert answered is not None
-        yield Trace(answered.output, torch.full((len(x),), k, device=x.device), answered.score)
+        yield Trace(answered.output, torch.full_like(answered.rows, k), answered.score)

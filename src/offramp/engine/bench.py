@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp._batches import Inputs, count, parts, to
 from offramp._progress import progress_bar
 from offramp.cost import profile
 from offramp.data import Samples, loader
@@ -22,7 +23,7 @@ from offramp.policies import Policy
 from offramp.policies.forced import Forced, forced_shares
 from offramp.types import CostTable, Network
 
-Piece = tuple[Tensor, Policy]
+Piece = tuple[Inputs, Policy]
 Baselines = Mapping[str, tuple[Network, tuple[int, ...]]]
 """Other static networks by name, each with the shape of an image of its own."""
 
@@ -54,7 +55,7 @@ def bench_policy(
     chosen = spaced(samples, images)
 
     def pieces(batch: int) -> Iterable[Piece]:
-        for x, _ in loader(chosen, model.data_config, batch):
+        for x, _ in loader(chosen, model.input, batch):
             yield x, policy
 
     return _model_rows(model, policy, pieces, batches, images, rounds, progress, runtime, baselines)
@@ -96,13 +97,12 @@ def bench_forced(
     generator = torch.Generator().manual_seed(0)
 
     def pieces(batch: int) -> Iterable[Piece]:
-        count = max(images // batch, 1)
-        order = torch.tensor(forced_shares(shares, count * batch).exits)[
-            torch.randperm(count * batch, generator=generator)
+        number = max(images // batch, 1)
+        order = torch.tensor(forced_shares(shares, number * batch).exits)[
+            torch.randperm(number * batch, generator=generator)
         ]
         for part in order.split(batch):
-            x = torch.randn(batch, *model.data_config["input_size"], generator=generator)
-            yield x, Forced(tuple(part.tolist()), exits, score, asked)
+            yield model.input.example(batch, generator), Forced(tuple(part.tolist()), exits, score, asked)
 
     first = Forced((exits,), exits, score, asked)
     return _model_rows(model, first, pieces, batches, images, rounds, progress, runtime, baselines)
@@ -139,11 +139,14 @@ def _model_rows(
 ) -> list[dict[str, Any]]:
     runtime = TorchRuntime() if runtime is None else runtime
     device = next(model.parameters()).device
-    example = torch.randn(2, *model.data_config["input_size"], device=device)
-    static, dynamic = runtime.static(model.backbone.model, example), runtime.dynamic(model, policy)
+    example = parts(model.input.example(2))[0].to(device)
+    network, dynamic = runtime.static(model.static, example), runtime.dynamic(model, policy)
+
+    def static(x: Inputs) -> Tensor:
+        return network(parts(x)[0])
 
     def there(batch: int) -> Iterable[Piece]:
-        return ((x.to(device), policy) for x, policy in pieces(batch))
+        return ((to(x, device), policy) for x, policy in pieces(batch))
 
     about = {"runtime": runtime.name, "precision": runtime.precision, "threads": runtime.threads}
     costs = profile(model, repeats=0)
@@ -151,7 +154,7 @@ def _model_rows(
 
 
 def timed_rows(
-    static: Network,
+    static: Callable[[Inputs], Any],
     dynamic: Session,
     costs: CostTable,
     pieces: Callable[[int], Iterable[Piece]],
@@ -186,7 +189,7 @@ def timed_rows(
         rows.append(
             {
                 **about,
-                "batch": len(work[0][0]),
+                "batch": count(work[0][0]),
                 "macs_speedup": in_macs,
                 **timed.row(),
                 "efficiency": timed.speedup / in_macs,

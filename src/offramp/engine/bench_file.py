@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from offramp._batches import Inputs, cat, count, parts
 from offramp.data import Samples, loader
-from offramp.data.images import to_bytes
 from offramp.engine.bench import Baselines, Piece, spaced, timed_rows
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import Runtime
@@ -19,7 +18,7 @@ from offramp.policies import Policy
 from offramp.policies.forced import forced_shares
 from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
-from offramp.types import CostTable, Network
+from offramp.types import CostTable
 
 
 def bench_file(
@@ -62,7 +61,9 @@ def bench_file(
     def pieces(batch: int) -> Iterable[Piece]:
         if isinstance(source, Samples):
             return ((x, policy) for x in _batches(session, source, batch, images))
-        work = list(_noise(session, max(images // batch, 1), batch))
+        generator = torch.Generator().manual_seed(0)
+        number = max(images // batch, 1)
+        work = [session.file.input.example(batch, generator, session.raw) for _ in range(number)]
         rule = _thresholds_for(session, policy, source, work)
         return ((x, rule) for x in work)
 
@@ -70,14 +71,14 @@ def bench_file(
     return timed_rows(static, session, costs, pieces, batches, images, rounds, about, progress, baselines)
 
 
-def static_part(session: FileSession, baselines: Baselines) -> Network:
+def static_part(session: FileSession, baselines: Baselines) -> Callable[[Inputs], Any]:
     """A file with no exit on, or else the first of the baselines. Raises ``UsageError`` where there is neither."""
     own = session.file.policy
     if isinstance(own, Threshold) and _is_gated(session):
         never = replace(own, thresholds=(None,) * len(own.thresholds))
         return lambda x: session(x, never).output
     for network, shape in baselines.values():
-        return lambda x: network(torch.zeros(len(x), *shape))
+        return lambda x: network(torch.zeros(count(x), *shape))
     raise UsageError(
         f"a file with a {type(own).__name__} policy on {own.score} cannot be told to let nobody leave: "
         "name its backbone without exits, as a file, by --baseline"
@@ -89,29 +90,20 @@ def _is_gated(session: FileSession) -> bool:
     return is_gated(session.file.policy, get_task(about["task"]), about["num_outputs"])
 
 
-def _batches(session: FileSession, samples: Samples, batch: int, images: int) -> Iterable[Tensor]:
+def _batches(session: FileSession, samples: Samples, batch: int, images: int) -> Iterable[Inputs]:
     """An evenly spaced choice of the samples, as the file takes them."""
-    chosen, config = spaced(samples, images), session.file.about["data_config"]
-    if not session.file.about["preprocess"]:
-        yield from (x for x, _ in loader(chosen, config, batch))
+    chosen, reads = spaced(samples, images), session.file.input
+    if not session.raw:
+        yield from (x for x, _ in loader(chosen, reads, batch))
         return
     for first in range(0, len(chosen), batch):
-        pictures = [to_bytes(chosen.read(i), config) for i in range(first, min(first + batch, len(chosen)))]
-        if len({picture.shape for picture in pictures}) > 1:
-            raise UsageError("pictures of different sizes make no batch for this file: time a batch of 1")
-        yield torch.cat(pictures)
+        given = [reads.raw(chosen.read(i)) for i in range(first, min(first + batch, len(chosen)))]
+        if len({tuple(part.shape for part in parts(x)) for x in given}) > 1:
+            raise UsageError(f"{reads.noun} of different sizes make no batch for this file: time a batch of 1")
+        yield cat(given)
 
 
-def _noise(session: FileSession, count: int, batch: int) -> Iterable[Tensor]:
-    """Batches of random images ``(B, C, H, W)``; of pictures, uint8 ``(B, height, width, C)``, where it takes those."""
-    about = session.file.about
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(count):
-        x = torch.randn(batch, *about["data_config"]["input_size"], generator=generator)
-        yield (x * 64 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous() if about["preprocess"] else x
-
-
-def _thresholds_for(session: FileSession, policy: Policy, shares: Sequence[float], work: Sequence[Tensor]) -> Threshold:
+def _thresholds_for(session: FileSession, policy: Policy, shares: Sequence[float], work: Sequence[Inputs]) -> Threshold:
     """Thresholds at which these images leave in these shares; an exit without a share is off."""
     if not isinstance(policy, Threshold) or not _is_gated(session):
         raise UsageError(
@@ -120,9 +112,9 @@ def _thresholds_for(session: FileSession, policy: Policy, shares: Sequence[float
     exits = len(policy.thresholds)
     if len(shares) != exits + 1:
         raise UsageError(f"{len(shares)} shares for {exits} early exits and the final one")
-    count = sum(map(len, work))
-    wanted = torch.bincount(torch.tensor(forced_shares(shares, count).exits), minlength=exits + 1).tolist()
-    inside = torch.ones(count, dtype=torch.bool)
+    samples = sum(map(count, work))
+    wanted = torch.bincount(torch.tensor(forced_shares(shares, samples).exits), minlength=exits + 1).tolist()
+    inside = torch.ones(samples, dtype=torch.bool)
     thresholds: list[float | None] = []
     for k in range(exits):
         leaving = min(wanted[k], int(inside.sum()))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp._batches import Inputs, count
 from offramp.engine.loop import Answered, Answers, Stages, advance, enter
 from offramp.engine.run import check_policy, nothing, prepared
 from offramp.engine.torch import TorchStages
@@ -26,7 +27,7 @@ ANSWERS = ("last", "cache", "product", "geometric")
 
 def run_until(
     model: EarlyExitModel,
-    x: Tensor,
+    x: Inputs,
     limit: float | Sequence[float] | Tensor,
     costs: CostTable,
     policy: Policy | None = None,
@@ -34,7 +35,7 @@ def run_until(
     stages: Stages | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trace:
-    """Images through the model under a wall-clock limit (2106.15183).
+    """A batch through the model under a wall-clock limit (2106.15183).
 
     A segment is started only for the samples whose limit leaves room for its measured 95th percentile, head included,
     and for what this loop itself takes at an exit (its checks, scores and rows), at most so far in the same call; the
@@ -46,7 +47,7 @@ def run_until(
 
     Args:
         model: the model.
-        x: images, ``(B, C, H, W)``.
+        x: a batch as the model's input prepares it.
         limit: seconds from the call to the answer, one number or one a sample.
         costs: a cost table with times (``profile(model, batch_size)``), for a batch of about this size.
         policy: lets samples leave before their limit; where none is given nobody leaves early and all heads run.
@@ -60,7 +61,7 @@ def run_until(
     Raises:
         UsageError: an unknown kind of answer, a cost table without times or of another model, limits that are not one a
             sample or no numbers, a policy for more exits than the model has.
-        DataError: images of another shape than the model takes, or with values that are not finite.
+        DataError: samples of another shape than the model takes, or with values that are not finite.
     """
     start = clock()
     if anytime not in ANSWERS:
@@ -72,11 +73,12 @@ def run_until(
     if policy is not None:
         check_policy(model, policy)
     x = prepared(model, x)
-    limits = _limits(limit, len(x))
-    if len(x) == 0:
-        return nothing(model, x)
+    samples = count(x)
+    limits = _limits(limit, samples)
+    if samples == 0:
+        return nothing(model)
     if policy is None:  # nobody leaves early, and every head is asked
-        policy = Forced((len(model.exits),) * len(x), len(model.exits), model.task.scores[0])
+        policy = Forced((len(model.exits),) * samples, len(model.exits), model.task.scores[0])
     running = _Timed(TorchStages(model) if stages is None else stages, clock)
     with evaluating(model), torch.inference_mode():
         return _run(running, x, limits + start, costs.p95, costs.after, policy, model.task, anytime, start)
@@ -94,7 +96,7 @@ def _limits(limit: float | Sequence[float] | Tensor, samples: int) -> Tensor:
 
 def _run(
     stages: _Timed,
-    x: Tensor,
+    x: Inputs,
     ends: Tensor,
     p95: Parts,
     after: tuple[int, ...],
@@ -105,7 +107,7 @@ def _run(
 ) -> Trace:
     """The loop of ``run_policy`` with a clock; ``ends`` are clock readings, ``(B,)``."""
     heads, segments = (*p95.heads, p95.final), _segment_seconds(p95, after)
-    answers = Answers(len(x))
+    answers = Answers(count(x))
     asked: list[tuple[int, Answered]] = []
     # what is neither segment nor head: the checks before the first segment stand for the first exit's rows
     aside = stages.clock() - start
@@ -122,13 +124,13 @@ def _run(
         needed = segments[k + 1] + heads[k + 1] + aside + (0.0 if asked else heads[k] + aside)
         late = ends[cohort.rows.cpu()] - stages.clock() < needed
         if bool(late.any()):
-            gone = cohort.take(late.nonzero()[:, 0].to(x.device))
+            gone = cohort.take(late.nonzero()[:, 0].to(cohort.rows.device))
             if not asked:
-                output = stages.head(k, gone.h).float()
+                output = task.keep(stages.head(k, gone.h).float())
                 answers.write(k, Answered(gone.rows, output, score_of(policy, task, k, output, None)))
             elif anytime != "last":
-                answers.write(*_best(task, policy.score, anytime, asked, gone.rows, len(x)))
-            cohort = cohort.take((~late).nonzero()[:, 0].to(x.device))
+                answers.write(*_best(task, policy.score, anytime, asked, gone.rows, count(x)))
+            cohort = cohort.take((~late).nonzero()[:, 0].to(cohort.rows.device))
             if len(cohort) == 0:
                 break
         if answered is not None:
@@ -186,7 +188,7 @@ class _Timed:
         self.spent += self.clock() - begun
         return result
 
-    def stem(self, x: Tensor) -> Any:
+    def stem(self, x: Inputs) -> Any:
         return self._timed(self.stages.stem, x)
 
     def step(self, k: int, h: Any) -> Any:

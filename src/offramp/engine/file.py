@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offramp.errors import ArtifactError, DataError, UsageError
+from offramp._batches import Inputs, count, parts
+from offramp.errors import ArtifactError, UsageError
 from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
 from offramp.export.parts import holds, policy_inputs
@@ -61,41 +62,31 @@ class FileSession:
         self.file, self._call = file, call
         own = file.about["precision"]
         self.precision = precision if own == "fp32" else own
-        self._pictures = bool(file.about["preprocess"])
-        """Whether the file takes pictures as they are."""
+        self.raw = bool(file.about["preprocess"])
+        """Whether the file prepares samples itself: it takes them as they are."""
         self._task = get_task(file.about["task"])
-        self._size = tuple(file.about["data_config"]["input_size"])
 
-    def __call__(self, x: Tensor, policy: Policy | None = None, max_exit: int | None = None) -> Trace:
-        """Images ``(B, C, H, W)`` to their answers.
+    def __call__(self, x: Inputs, policy: Policy | None = None, max_exit: int | None = None) -> Trace:
+        """A batch, such as images ``(B, C, H, W)``, to its answers.
 
         Args:
-            x: images, float32; pictures, uint8 ``(B, height, width, C)``, where the file prepares them itself.
+            x: prepared samples, float32; samples as they are, such as uint8 ``(B, height, width, C)``, where the file
+                prepares them itself.
             policy: a policy of the kind in the file, with the same exits, whose numbers to use.
             max_exit: the exit at which everybody leaves at the latest.
 
         Raises:
-            DataError: images of another type or shape than the file takes.
+            DataError: samples of another type or shape than the file takes.
             UsageError: another policy than the file's; an exit that it does not have.
         """
-        self._check(x)
-        inputs = {"images": x.cpu().numpy(), **self._numbers(self.file.policy if policy is None else policy, len(x))}
+        self.file.input.check(x, self.raw)
+        given = dict(zip(self.file.input.shapes, (part.cpu().numpy() for part in parts(x)), strict=True))
+        inputs = {**given, **self._numbers(self.file.policy if policy is None else policy, count(x))}
         last = len(self.file.about["exits"]) - 1
         if max_exit is not None and not 0 <= max_exit <= last:
             raise UsageError(f"max_exit is {max_exit}; the file has exits 0 to {last}")
         inputs["max_exit"] = np.array(last if max_exit is None else max_exit)
         return Trace(*(torch.from_numpy(np.asarray(part)) for part in self._call(inputs)))
-
-    def _check(self, x: Tensor) -> None:
-        if self._pictures:
-            right = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] == self._size[0]
-            expected = f"uint8 pictures of shape (batch, height, width, {self._size[0]})"
-        else:
-            right = x.dtype == torch.float32 and tuple(x.shape[1:]) == self._size
-            expected = f"float32 images of shape (batch, {', '.join(map(str, self._size))})"
-        if not right:
-            kind = str(x.dtype).removeprefix("torch.")
-            raise DataError(f"the file takes {expected}, these are {kind} {tuple(x.shape)}")
 
     def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
         own = self.file.policy

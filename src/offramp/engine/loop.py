@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from offramp._batches import Inputs, cat, count, parts, take
 from offramp.policies import Policy, score_of
 from offramp.tasks import Task
 from offramp.types import Evidence, State, Trace
@@ -20,17 +21,17 @@ class Stages(Protocol):
     num_exits: int
     """The number of early exits."""
 
-    def stem(self, x: Tensor) -> Any:
-        """Images to the state before the first block."""
+    def stem(self, x: Inputs) -> Any:
+        """A batch to the state before the first block."""
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k`` (the blocks that lead to exit ``k``) from the state before it."""
 
     def head(self, k: int, h: Any) -> Tensor:
-        """The output of early exit ``k``, ``(n, num_outputs)``."""
+        """The output of early exit ``k``; ``Task.keep`` makes ``(n, num_outputs)`` of it."""
 
     def final(self, h: Any) -> Tensor:
-        """The output of the final exit, ``(n, num_outputs)``."""
+        """The output of the final exit, the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +55,16 @@ class Cohort:
 
     def take(self, keep: Tensor) -> Cohort:
         """Some of them, by index, in the order of ``keep`` ``(m,)``."""
-        h = tuple(part[keep] for part in self.h) if isinstance(self.h, tuple) else self.h.index_select(0, keep)
         previous = None if self.previous is None else self.previous[keep]
-        return Cohort(self.rows[keep], h, tuple(s[keep] for s in self.state), previous)
+        return Cohort(self.rows[keep], take(self.h, keep), tuple(s[keep] for s in self.state), previous)
 
     @staticmethod
     def cat(cohorts: Sequence[Cohort]) -> Cohort:
         """Several that stand at the same segment and were asked at the same exits, one after the other."""
-        hs, previous = [c.h for c in cohorts], [c.previous for c in cohorts if c.previous is not None]
+        previous = [c.previous for c in cohorts if c.previous is not None]
         return Cohort(
             torch.cat([c.rows for c in cohorts]),
-            tuple(map(torch.cat, zip(*hs, strict=True))) if isinstance(hs[0], tuple) else torch.cat(hs),
+            cat([c.h for c in cohorts]),
             tuple(map(torch.cat, zip(*(c.state for c in cohorts), strict=True))),
             torch.cat(previous) if previous else None,
         )
@@ -84,10 +84,11 @@ class Answered(NamedTuple):
     score: Tensor
 
 
-def enter(stages: Stages, x: Tensor, policy: Policy) -> Cohort:
-    """The cohort of a batch of images ``(B, C, H, W)``, before the first segment."""
-    state = tuple(s.to(x.device) for s in policy.init(len(x)))
-    return Cohort(torch.arange(len(x), device=x.device), stages.stem(x), state)
+def enter(stages: Stages, x: Inputs, policy: Policy) -> Cohort:
+    """The cohort of a batch, before the first segment."""
+    device = parts(x)[0].device
+    state = tuple(s.to(device) for s in policy.init(count(x)))
+    return Cohort(torch.arange(count(x), device=device), stages.stem(x), state)
 
 
 def advance(stages: Stages, policy: Policy, task: Task, k: int, cohort: Cohort) -> tuple[Cohort, Answered | None]:
@@ -110,7 +111,7 @@ def advance(stages: Stages, policy: Policy, task: Task, k: int, cohort: Cohort) 
     final = k == stages.num_exits
     if not final and k not in policy.heads:
         return reached, None
-    output = (stages.final(reached.h) if final else stages.head(k, reached.h)).float()
+    output = task.keep((stages.final(reached.h) if final else stages.head(k, reached.h)).float())
     score = score_of(policy, task, k, output, cohort.previous)
     if final:
         return reached.take(cohort.rows[:0]), Answered(cohort.rows, output, score)
@@ -148,16 +149,16 @@ class Answers:
         return self._trace
 
 
-def run_policy(stages: Stages, x: Tensor, policy: Policy, task: Task) -> Trace:
+def run_policy(stages: Stages, x: Inputs, policy: Policy, task: Task) -> Trace:
     """Run a batch; every sample leaves where the policy lets it go, and only the heads that it needs run.
 
     Args:
         stages: what computes.
-        x: images, ``(B, C, H, W)``.
+        x: a batch, sample first.
         policy: who leaves where.
         task: what an output means.
     """
-    cohort, answers = enter(stages, x, policy), Answers(len(x))
+    cohort, answers = enter(stages, x, policy), Answers(count(x))
     for k in range(stages.num_exits + 1):
         cohort, answered = advance(stages, policy, task, k, cohort)
         if answered is not None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from offramp._batches import Inputs, count, parts
 from offramp.cost import in_turn
 from offramp.engine.runtime import Session
 from offramp.policies import Policy
-from offramp.types import CostTable, Network, Trace
+from offramp.types import CostTable, Trace
 
 Seconds = list[list[float]]
 """For each round the seconds of each batch."""
@@ -75,9 +75,9 @@ class Measurement:
 
 
 def measure(
-    static: Network,
+    static: Callable[[Inputs], Any],
     dynamic: Session,
-    pieces: Sequence[tuple[Tensor, Policy]],
+    pieces: Sequence[tuple[Inputs, Policy]],
     rounds: int = 5,
     tick: Callable[[int], Any] = lambda n: None,
     baselines: Mapping[str, Callable[[int], Any]] | None = None,
@@ -88,7 +88,7 @@ def measure(
     Args:
         static: the backbone without exits.
         dynamic: the model that leaves early.
-        pieces: batches ``(B, C, H, W)``, each with the policy to run it with.
+        pieces: batches, each with the policy to run it with.
         rounds: how often everything is timed; one more round goes before and is not counted.
         tick: called after each round with the number of rounds done, the uncounted one included.
         baselines: other networks by name, to be called with the number of samples.
@@ -99,8 +99,8 @@ def measure(
         "dynamic": [partial(dynamic, x, policy) for x, policy in pieces],
     }
     for name, call in (baselines or {}).items():
-        calls[name] = [partial(call, len(x)) for x, _ in pieces]
-    seconds = in_turn(calls, rounds, pieces[0][0].device, tick, clock)
+        calls[name] = [partial(call, count(x)) for x, _ in pieces]
+    seconds = in_turn(calls, rounds, parts(pieces[0][0])[0].device, tick, clock)
     trace = Trace.cat([dynamic(x, policy) for x, policy in pieces])
     return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 

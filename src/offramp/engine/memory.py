@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from offramp._batches import Inputs, parts
 from offramp.engine.runtime import FileRuntime, Runtime, open_runtime
 from offramp.errors import DataError
+from offramp.inputs import input_from_json, input_to_json
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, policy_from_json, policy_to_json
 
@@ -46,7 +45,8 @@ def peak_memory(
             "runtime": runtime.name,
             "precision": runtime.precision,
             "threads": runtime.threads,
-            "shape": [batch, *model.data_config["input_size"]],
+            "input": input_to_json(model.input),
+            "batch": batch,
             "policy": policy_to_json(policy),
             "folder": name,
         }
@@ -54,8 +54,8 @@ def peak_memory(
             from offramp.export import export_onnx, export_static_onnx
 
             export_onnx(model, folder / "dynamic.onnx", policy)
-            example = torch.randn(2, *model.data_config["input_size"])
-            export_static_onnx(model.backbone.model, example, folder / "static.onnx")
+            example = parts(model.input.example(2))[0]
+            export_static_onnx(model.static, example, folder / "static.onnx")
         else:
             save(folder / "model")
         return {way: _child({**spec, "way": way}) for way in ("static", "dynamic")}
@@ -74,7 +74,7 @@ def main() -> None:
     """Run what the arguments say and print the peak; the other side of ``peak_memory``."""
     spec = json.loads(sys.argv[1])
     runtime: Any = open_runtime(spec["runtime"], spec["precision"], spec["threads"])
-    x = torch.randn(*spec["shape"])
+    x = input_from_json(spec["input"]).example(spec["batch"])
     before = _peak()
     call = _opened(runtime, spec, x)
     for _ in range(3):
@@ -85,18 +85,18 @@ def main() -> None:
     print(json.dumps({"peak_mb": peak, "run_mb": peak - before}))
 
 
-def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Tensor) -> Callable[[Tensor], Any]:
+def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Inputs) -> Callable[[Any], Any]:
     folder = Path(spec["folder"])
-    if not isinstance(runtime, FileRuntime):
-        from offramp.artifact import load_artifact
+    static, policy = spec["way"] == "static", policy_from_json(spec["policy"])
+    if isinstance(runtime, FileRuntime):
+        if static:
+            return runtime.open_static(folder / "static.onnx")[0]
+        session = runtime.open(folder / "dynamic.onnx")
+        return lambda x: session(x, policy)
+    from offramp.artifact import load_artifact
 
-        model = load_artifact(folder / "model").model
-        policy = policy_from_json(spec["policy"])
-        return runtime.static(model.backbone.model, x) if spec["way"] == "static" else runtime.dynamic(model, policy)
-    if spec["way"] == "static":
-        return runtime.open_static(folder / "static.onnx")[0]
-    policy, session = policy_from_json(spec["policy"]), runtime.open(folder / "dynamic.onnx")
-    return lambda x: session(x, policy)
+    model = load_artifact(folder / "model").model
+    return runtime.static(model.static, parts(x)[0]) if static else runtime.dynamic(model, policy)
 
 
 def _peak() -> float | None:

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offramp._batches import Inputs, each
 from offramp.cost import in_turn, p95, profile
 from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.errors import DataError, UsageError
+from offramp.inputs import Input
 from offramp.model import EarlyExitModel
 from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
@@ -25,8 +27,8 @@ from offramp.versions import host, versions
 if TYPE_CHECKING:
     from offramp.engine.file import FileSession
 
-_IMAGES = 16
-"""How many random images are tried until one is found that no exit is wholly sure of."""
+_EXAMPLES = 16
+"""How many random samples are tried until one is found that no exit is wholly sure of."""
 
 
 def profile_in(
@@ -68,9 +70,9 @@ def profile_in(
         sessions = {way.heads: computes.dynamic(model, way) for way in _ways(policy).values()}
     else:
         sessions = dict.fromkeys((way.heads for way in _ways(policy).values()), computes.dynamic(model, policy))
-    images = _noise(tuple(model.data_config["input_size"]))
+    examples = _noise(model.input)
     conditions = {"runtime": computes.name, "precision": computes.precision, "threads": computes.threads}
-    return _timed(profile(model, repeats=0), sessions, policy, conditions, images, batch_size, repeats, tick, clock)
+    return _timed(profile(model, repeats=0), sessions, policy, conditions, examples, batch_size, repeats, tick, clock)
 
 
 def profile_file(
@@ -101,10 +103,10 @@ def profile_file(
             "only files with a threshold policy on scores that do not compare exits can be timed exit by exit"
         )
     sessions = dict.fromkeys((way.heads for way in _ways(own).values()), session)
-    images = _noise(tuple(about["data_config"]["input_size"]), pictures=bool(about["preprocess"]))
+    examples = _noise(session.file.input, session.raw)
     conditions = {"runtime": runtime.name, "precision": session.precision, "threads": runtime.threads}
     costs = CostTable.from_json(about["costs"])
-    return _timed(costs, sessions, own, conditions, images, batch_size, repeats, tick, clock)
+    return _timed(costs, sessions, own, conditions, examples, batch_size, repeats, tick, clock)
 
 
 def _ways(policy: Threshold) -> dict[tuple[str, int], Threshold]:
@@ -123,7 +125,7 @@ def _timed(
     sessions: Mapping[tuple[int, ...], Session],
     policy: Threshold,
     conditions: Mapping[str, Any],
-    images: Iterator[Tensor],
+    examples: Iterator[Inputs],
     batch_size: int,
     repeats: int,
     tick: Callable[[int], Any],
@@ -136,7 +138,7 @@ def _timed(
         sessions: for each set of exits that are on what computes it.
         policy: the rule, whose thresholds do not matter.
         conditions: runtime, precision, threads.
-        images: what to try.
+        examples: what to try, one sample each.
         batch_size: as in ``profile_in``.
         repeats: as in ``profile_in``.
         tick: as in ``profile_in``.
@@ -145,7 +147,7 @@ def _timed(
     if repeats < 1 or batch_size < 1:
         raise UsageError(f"{repeats} repeats of a batch of {batch_size} cannot be timed; both are at least 1")
     ways = {way: partial(sessions[rule.heads], policy=rule) for way, rule in _ways(policy).items()}
-    x = _undecided(ways, images).repeat_interleave(batch_size, 0)
+    x = each(lambda part: part.repeat_interleave(batch_size, 0), _undecided(ways, examples))
     device = ways["whole", 0](x).output.device
     seconds = in_turn({str(way): [partial(run, x)] for way, run in ways.items()}, repeats, device, tick, clock)
 
@@ -191,21 +193,24 @@ def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequ
     return Parts(0.0, tuple(steps), tuple(s - spent[at] for s, at in zip(leave, after, strict=True)), 0.0)
 
 
-def _undecided(ways: Mapping[tuple[str, int], Callable[..., Trace]], images: Iterator[Tensor]) -> Tensor:
-    """One image that leaves where each way says: at a threshold of 1 nobody should, and a score can reach 1."""
+def _undecided(ways: Mapping[tuple[str, int], Callable[..., Trace]], examples: Iterator[Inputs]) -> Inputs:
+    """One sample that leaves where each way says: at a threshold of 1 nobody should, and a score can reach 1."""
     final = sum(kind == "leave" for kind, _ in ways)
-    for x in images:
+    for x in examples:
         wrong = [way for way, run in ways.items() if int(run(x).exit[0]) != (way[1] if way[0] == "leave" else final)]
         if not wrong:
             return x
     kind, k = wrong[0]
     what = "is wholly sure (score 1) of" if kind == "pass" else "has no score that is a number for"
-    raise DataError(f"exit {k} {what} each of {_IMAGES} random images, so that its head cannot be timed")
+    raise DataError(f"exit {k} {what} each of {_EXAMPLES} random samples, so that its head cannot be timed")
 
 
-def _noise(size: tuple[int, ...], pictures: bool = False) -> Iterator[Tensor]:
-    """Images of noise ``(1, C, H, W)``, each with less contrast; pictures are uint8 ``(1, height, width, C)``."""
+def _noise(reads: Input, raw: bool = False) -> Iterator[Inputs]:
+    """Samples of noise, each nearer to one value than the one before."""
     generator = torch.Generator().manual_seed(0)
-    for number in range(_IMAGES):
-        x = torch.randn(1, *size, generator=generator) / (1 + number)
-        yield (x * 64 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous() if pictures else x
+    for number in range(_EXAMPLES):
+        yield each(partial(_fainter, by=1 + number), reads.example(1, generator, raw))
+
+
+def _fainter(x: Tensor, by: int) -> Tensor:
+    return x / by if x.is_floating_point() else ((x.float() - 128) / by + 128).to(x.dtype)

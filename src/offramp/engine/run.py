@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
+from offramp._batches import Inputs, count, parts, to
 from offramp.engine.runtime import Runtime, open_runtime
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
@@ -12,14 +12,15 @@ from offramp.policies import Policy
 from offramp.types import Trace
 
 
-def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime = "torch") -> Trace:
-    """Images through the model; samples that leave early are taken out of the batch and cost nothing more.
+def run(model: EarlyExitModel, x: Inputs, policy: Policy, runtime: str | Runtime = "torch") -> Trace:
+    """A batch through the model; samples that leave early are taken out of the batch and cost nothing more.
 
     The model computes in evaluation mode, whatever mode it is in, and in the type of its weights.
 
     Args:
         model: the model.
-        x: images, ``(B, C, H, W)``, normalised; B may be 0. They are moved to the model's device.
+        x: a batch as the model's input prepares it, such as images ``(B, C, H, W)``; B may be 0. It is moved to the
+            model's device.
         policy: who leaves where.
         runtime: a name from ``offramp list runtimes``, or a runtime. Some take seconds to open a model: to run many
             batches, open it once with ``open_runtime(name).dynamic(model, policy)``.
@@ -28,12 +29,12 @@ def run(model: EarlyExitModel, x: Tensor, policy: Policy, runtime: str | Runtime
         output float32 ``(B, num_outputs)``, exit ``(B,)`` and score ``(B,)``.
 
     Raises:
-        DataError: images of another shape than the model takes, or with values that are not finite.
+        DataError: samples of another shape than the model takes, or with values that are not finite.
         UsageError: a policy for more exits than the model has.
     """
     check_policy(model, policy)
     x = prepared(model, x)
-    return nothing(model, x) if len(x) == 0 else open_runtime(runtime).dynamic(model, policy)(x)
+    return nothing(model) if count(x) == 0 else open_runtime(runtime).dynamic(model, policy)(x)
 
 
 def check_policy(model: EarlyExitModel, policy: Policy) -> None:
@@ -42,16 +43,16 @@ def check_policy(model: EarlyExitModel, policy: Policy) -> None:
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
 
 
-def prepared(model: EarlyExitModel, x: Tensor) -> Tensor:
-    """Images on the model's device. Raises ``DataError`` for another shape, or values that are not finite."""
-    x = x.to(next(model.parameters()).device)
-    model.check_input(x)
-    if not torch.isfinite(x).all():
-        raise DataError("the images hold values that are not finite (NaN or infinity)")
+def prepared(model: EarlyExitModel, x: Inputs) -> Inputs:
+    """A batch on the model's device. Raises ``DataError`` for another shape, or values that are not finite."""
+    x = to(x, next(model.parameters()).device)
+    model.input.check(x)
+    if not all(torch.isfinite(part).all() for part in parts(x)):
+        raise DataError(f"the {model.input.noun} hold values that are not finite (NaN or infinity)")
     return x
 
 
-def nothing(model: EarlyExitModel, x: Tensor) -> Trace:
-    """What comes of no images; some of timm's models cannot reshape a batch of none."""
-    exits = torch.empty(0, dtype=torch.long, device=x.device)
-    return Trace(torch.empty(0, model.num_outputs, device=x.device), exits, torch.empty(0, device=x.device))
+def nothing(model: EarlyExitModel) -> Trace:
+    """What comes of no samples; some of timm's models cannot reshape a batch of none."""
+    empty = next(model.parameters()).new_empty(0, dtype=torch.float32)
+    return Trace(empty.new_empty(0, model.num_outputs), empty.long(), empty)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from offramp._batches import Inputs
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 class Session(Protocol):
     """A model that leaves early, opened in a runtime."""
 
-    def __call__(self, x: Tensor, policy: Policy | None = None) -> Trace:
-        """Images ``(B, C, H, W)`` to their answers.
+    def __call__(self, x: Inputs, policy: Policy | None = None) -> Trace:
+        """A batch, such as images ``(B, C, H, W)``, to their answers.
 
         Args:
-            x: images on the runtime's device.
+            x: a batch on the runtime's device.
             policy: a policy of the kind that the session was opened with, whose numbers to use instead.
         """
 

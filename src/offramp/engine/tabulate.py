@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from offramp._batches import Inputs, count, to
 from offramp.engine.runtime import Runtime
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, evaluating
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 def tabulate(
     model: EarlyExitModel,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[tuple[Inputs, Tensor]],
     provenance: Mapping[str, Any] | None = None,
 ) -> ExitTable:
     """Run all exits on all samples and keep what they said; decisions are then made from the table.
 
     Args:
         model: the model; it computes in evaluation mode, whatever mode it is in.
-        loader: batches of images ``(B, C, H, W)`` and targets ``(B,)``.
+        loader: batches as the model's input prepares them, such as images ``(B, C, H, W)``, and targets ``(B,)``.
         provenance: JSON values that say which data this is; they travel with the table.
 
     Raises:
@@ -39,9 +40,9 @@ def tabulate(
     """
     like = next(model.parameters())
 
-    def outputs(x: Tensor) -> Iterable[Tensor]:
+    def outputs(x: Inputs) -> Iterable[Tensor]:
         with evaluating(model), torch.inference_mode():
-            return [o.float().cpu() for o in model(x.to(like))]
+            return [model.task.keep(o.float()).cpu() for o in model(to(x, like))]
 
     precision = "bf16" if like.dtype == torch.bfloat16 else "fp32"
     about = {"runtime": "torch", "precision": precision, "device": str(like.device), "versions": versions()}
@@ -52,7 +53,7 @@ def tabulate(
 def tabulate_in(
     runtime: Runtime,
     model: EarlyExitModel,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[tuple[Inputs, Tensor]],
     provenance: Mapping[str, Any] | None = None,
 ) -> ExitTable:
     """The same as computed by a runtime, for thresholds that belong to it and to its precision.
@@ -63,8 +64,8 @@ def tabulate_in(
     score = model.task.scores[0]
     session = runtime.dynamic(model, Forced((0,), exits, score))
 
-    def outputs(x: Tensor) -> Iterable[Tensor]:
-        return [session(x, Forced((k,) * len(x), exits, score)).output.cpu() for k in range(exits + 1)]
+    def outputs(x: Inputs) -> Iterable[Tensor]:
+        return [session(x, Forced((k,) * count(x), exits, score)).output.cpu() for k in range(exits + 1)]
 
     about = {"runtime": runtime.name, "precision": runtime.precision, "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
@@ -74,7 +75,7 @@ def tabulate_in(
 def tabulate_file(
     session: FileSession,
     runtime: Runtime,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[tuple[Inputs, Tensor]],
     provenance: Mapping[str, Any] | None = None,
 ) -> ExitTable:
     """The same for a self-exiting file. Exits that its policy does not ask cannot be told from the next that is.
@@ -82,7 +83,7 @@ def tabulate_file(
     Args:
         session: the file, opened in the runtime.
         runtime: the runtime.
-        loader: batches of images ``(B, C, H, W)`` and targets ``(B,)``.
+        loader: batches as the model's input prepares them, such as images ``(B, C, H, W)``, and targets ``(B,)``.
         provenance: JSON values that say which data this is.
 
     Raises:
@@ -95,7 +96,7 @@ def tabulate_file(
     never = replace(own, thresholds=(None,) * len(own.thresholds))
     after, heads = zip(*((e["after"], e["head"]) for e in about["exits"]), strict=True)
 
-    def outputs(x: Tensor) -> Iterable[Tensor]:
+    def outputs(x: Inputs) -> Iterable[Tensor]:
         return [session(x, never, max_exit=k).output for k in range(len(after))]
 
     found = {"runtime": runtime.name, "precision": session.precision, "versions": versions()}
@@ -103,8 +104,8 @@ def tabulate_file(
 
 
 def _table(
-    loader: Iterable[tuple[Tensor, Tensor]],
-    outputs: Callable[[Tensor], Iterable[Tensor]],
+    loader: Iterable[tuple[Inputs, Tensor]],
+    outputs: Callable[[Inputs], Iterable[Tensor]],
     after: tuple[int, ...],
     heads: tuple[str, ...],
     task: str,

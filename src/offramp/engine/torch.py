@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp._batches import Inputs, to
 from offramp.engine.loop import Stages, run_policy
 from offramp.engine.runtime import Session, check_precision
 from offramp.model import EarlyExitModel, evaluating
@@ -28,9 +29,9 @@ class TorchStages:
         self.num_exits = len(model.exits)
         self._like = next(model.parameters())
 
-    def stem(self, x: Tensor) -> Any:
-        """Images ``(B, C, H, W)``, of any type and on any device, to the state before the first block."""
-        return self.model.stem(x.to(self._like))
+    def stem(self, x: Inputs) -> Any:
+        """A batch, of any type and on any device, to the state before the first block."""
+        return self.model.stem(to(x, self._like))
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""
@@ -79,9 +80,9 @@ class TorchRuntime:
         stages, usual = self.stages(model), policy
         device = next(model.parameters()).device
 
-        def call(x: Tensor, policy: Policy | None = None) -> Trace:
+        def call(x: Inputs, policy: Policy | None = None) -> Trace:
             with evaluating(model), torch.inference_mode():
-                return run_policy(stages, x.to(device), policy or usual, model.task)
+                return run_policy(stages, to(x, device), policy or usual, model.task)
 
         return call
 
@@ -102,7 +103,7 @@ class CompiledStages(TorchStages):
     def __init__(self, model: EarlyExitModel) -> None:
         super().__init__(model)
 
-        def first(x: Tensor) -> Any:
+        def first(x: Inputs) -> Any:
             return model.step(0, model.stem(x))
 
         pieces: list[Any] = [first, *(partial(model.step, k) for k in range(1, self.num_exits + 1))]
@@ -111,9 +112,9 @@ class CompiledStages(TorchStages):
         self._heads = [torch.compile(head, dynamic=True) for head in heads]
         self._final = torch.compile(model.final, dynamic=True)
 
-    def stem(self, x: Tensor) -> Any:
-        """The images: the stem is compiled with the first segment."""
-        return x.to(self._like)
+    def stem(self, x: Inputs) -> Any:
+        """The batch: the stem is compiled with the first segment."""
+        return to(x, self._like)
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""

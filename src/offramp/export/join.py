@@ -39,7 +39,7 @@ class Pieces:
         gated: whether the head of an exit runs only where its threshold can be reached.
         final_exit: the index of the final exit.
         shapes: what there is after each exit.
-        prepare: what makes images of pictures, if anything.
+        prepare: what prepares samples, if anything.
     """
 
     asked: tuple[int, ...]
@@ -92,7 +92,7 @@ class Join:
         self.thresholds = thresholds
 
     def through(self, body: Body, inside: Inside) -> list[ir.Value]:
-        """From the images of all samples to the answers of all."""
+        """From the parts of a batch to the answers of all."""
         for place in range(len(self.pieces.asked)):
             inside = self._leave(body, place, inside)
         last = len(self.pieces.asked)
@@ -143,7 +143,7 @@ class Join:
         return Inside(kept(h), kept([inside.rows])[0], values[:3], kept(values[4:ends]), kept(values[ends:]))
 
     def _prepared(self, body: Body, place: int, h: list[ir.Value]) -> list[ir.Value]:
-        """What a segment reads; before the first, pictures become images."""
+        """What a segment reads; before the first, samples are prepared."""
         return h if place or self.pieces.prepare is None else body.call(self.pieces.prepare, h)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import onnx
 from google.protobuf.message import Message
@@ -17,9 +17,11 @@ from offramp._files import atomic_file, read_json
 from offramp.cost import profile
 from offramp.errors import ArtifactError, UsageError
 from offramp.export.parts import holds, policy_inputs
+from offramp.inputs import Input, input_from_json, input_to_json
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, check_fits, policy_from_json, policy_to_json
-from offramp.tasks import get_task
+from offramp.registry import check_packages, packages
+from offramp.tasks import get_task, task_name
 from offramp.versions import versions
 
 ENTRY, DIGEST = "offramp", "offramp.sha256"
@@ -29,10 +31,6 @@ _BLANK = "0" * 64
 
 class _Section(BaseModel):
     model_config = ConfigDict(strict=True)
-
-
-class _DataConfig(_Section):
-    input_size: list[Annotated[int, Field(ge=1)]] = Field(min_length=3, max_length=3)
 
 
 class _Exit(_Section):
@@ -46,7 +44,7 @@ class _About(_Section):
     task: str
     classes: list[str] | None
     num_outputs: int = Field(ge=1)
-    data_config: _DataConfig
+    input: dict[str, Any]
     exits: list[_Exit] = Field(min_length=1)
     policy: dict[str, Any]
     precision: str
@@ -59,23 +57,27 @@ class ExportedFile:
     """What a self-exiting file that was found whole says of itself.
 
     Args:
-        about: what it says about itself: task, classes, data_config, exits, precision, versions.
+        about: what it says about itself: task, classes, input, exits, precision, versions.
         policy: the policy it was exported with; its numbers are the defaults of the graph's inputs.
+        input: what a sample is.
     """
 
     about: Mapping[str, Any]
     policy: Policy
+    input: Input
 
 
 def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> dict[str, Any]:
-    """What a file says about itself, as JSON values."""
+    """What a file says about itself, as JSON values. Raises ``UsageError`` for a task or a part that is in no table."""
+    task, reads, rule = task_name(model.task), input_to_json(model.input), policy_to_json(policy)
     return {
-        "task": model.task.name,
+        "task": task,
         "classes": model.classes,
         "num_outputs": model.num_outputs,
-        "data_config": dict(model.data_config),
+        "input": reads,
+        "packages": packages({"tasks": [task], "inputs": [reads["name"]], "policies": [rule["policy"]]}),
         "exits": [{"after": a, "head": h} for a, h in zip(model.after, model.head_names, strict=True)],
-        "policy": policy_to_json(policy),
+        "policy": rule,
         "precision": precision,
         "costs": profile(model, repeats=0).to_json(),
         "versions": versions(),
@@ -136,12 +138,16 @@ def _checked(content: bytes, path: str | Path) -> tuple[onnx.ModelProto, Exporte
         raise ArtifactError(f"{path} keeps weights in other files, which no checksum covers: it is not opened")
     try:
         about = read_json(Path(path), entries[ENTRY].encode())
+        if "data_config" in about:  # a file from before inputs had names
+            about["input"] = {"name": "image", **about.pop("data_config")}
+        check_packages(about.get("packages"))
         _About.model_validate(about)
+        reads = input_from_json(about["input"])
         policy = policy_from_json(about["policy"])
         check_fits(policy, len(about["exits"]) - 1, about["num_outputs"], get_task(about["task"]))
     except (ArtifactError, UsageError, ValidationError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"the metadata of {path} is damaged: {' '.join(str(error).split())}") from error
-    return proto, ExportedFile(about, policy)
+    return proto, ExportedFile(about, policy, reads)
 
 
 def _refers_elsewhere(message: Message) -> bool:

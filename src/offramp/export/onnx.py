@@ -14,20 +14,22 @@ import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
 
+from offramp._batches import Inputs, of_parts, parts
 from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
 from offramp.export.join import Inside, Join, Pieces, Shapes
 from offramp.export.metadata import describe, signed
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
-from offramp.export.preprocess import Preprocess
 from offramp.export.quantise import quantised
+from offramp.inputs import Input
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import compares_outputs, is_gated
 
 _EXAMPLES = 3
+_DTYPES = {torch.float32: ir.DataType.FLOAT, torch.uint8: ir.DataType.UINT8}
 _LARGEST = 2**31 - 2**20
 
 
@@ -37,7 +39,7 @@ def export_onnx(
     policy: Policy,
     *,
     preprocess: bool = False,
-    int8: Iterable[Tensor] | None = None,
+    int8: Iterable[Inputs] | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model with its policy as one ONNX file that leaves early by itself.
@@ -45,14 +47,14 @@ def export_onnx(
     Samples that leave are taken out of the batch inside the graph, and what nobody needs is skipped, for any number of
     samples, none included. Inputs, all but the first with defaults:
 
-    - ``images`` ``(B, C, H, W)`` float32, prepared as the metadata's ``data_config`` says; with ``preprocess`` pictures
+    - ``images`` ``(B, C, H, W)`` float32, prepared as the metadata's ``input`` says; with ``preprocess`` pictures
       as they are, uint8 ``(B, height, width, C)``, all of one batch of the same size;
     - the policy's own numbers, such as ``thresholds`` float32 ``(exits,)`` (above 1 an exit is off, and its head does
       not run), ``patience`` int64, so that calibrating again needs no new file;
     - ``max_exit`` int64: the exit at which everybody leaves at the latest, for a budget that is known.
 
     Outputs: ``output`` ``(B, num_outputs)``, ``exit`` int64 ``(B,)``, ``score`` float32 ``(B,)``. The metadata entry
-    ``offramp`` says in JSON what the file is: classes, data configuration, exits, policy, versions.
+    ``offramp`` says in JSON what the file is: classes, input, exits, policy, versions.
 
     The exits of a policy that is no plain threshold rule are fixed in the file. With the ``forced`` policy the exit of
     each sample is an input, ``exits`` int64 ``(B,)``.
@@ -62,8 +64,8 @@ def export_onnx(
         path: the file; it appears when it is complete.
         policy: who leaves where.
         preprocess: whether resizing, cropping and normalising are part of the graph.
-        int8: batches of images ``(B, C, H, W)`` to quantise the backbone with; heads stay fp32. Thresholds belong to a
-            precision: calibrate the file afterwards.
+        int8: prepared batches, such as images ``(B, C, H, W)``, to quantise the backbone with; heads stay fp32.
+            Thresholds belong to a precision: calibrate the file afterwards.
         record: JSON values to keep in the metadata, such as how the data was split.
 
     Raises:
@@ -73,7 +75,7 @@ def export_onnx(
     """
     model = _portable(model)
     with evaluating(model), torch.no_grad():
-        made = _whole(model, policy, preprocess, None if int8 is None else [x.cpu().float() for x in int8])
+        made = _whole(model, policy, preprocess, None if int8 is None else [_portable_batch(x) for x in int8])
     about = describe(model, policy, "fp32" if int8 is None else "int8")
     write(made, path, {**about, "preprocess": preprocess, "record": dict(record or {})})
 
@@ -104,6 +106,17 @@ def _portable(model: Any) -> Any:
     return model if plain else copy.deepcopy(model).to("cpu", torch.float32)
 
 
+def _portable_batch(x: Inputs) -> Tensors:
+    return tuple(part.cpu().float() for part in parts(x))
+
+
+def _preparation(reads: Input) -> ir.Graph:
+    """An input's transform, for samples of any size."""
+    module, example = reads.graph()
+    sizes = [size for shape in reads.raw_shapes.values() for size in shape if isinstance(size, str)]
+    return traced(module, (parts(example),), free=("batch", *sizes))
+
+
 class _Plain(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -113,7 +126,7 @@ class _Plain(nn.Module):
         return (self.model(h[0]),)
 
 
-def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensor] | None) -> ir.Model:
+def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensors] | None) -> ir.Model:
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
     compares = compares_outputs(policy, model.task, model.num_outputs)
@@ -121,24 +134,24 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
     values = policy_inputs(policy)
     pieces = _pieces(model, policy, tuple(values.values()), gated, compares, int8)
     body = Body()
-    channels = model.data_config["input_size"][0]
+    shapes: Mapping[str, tuple[int | str, ...]] = model.input.raw_shapes if preprocess else model.input.shapes
+    example = parts(model.input.example(1, raw=preprocess))
+    given = [
+        _input(name, _DTYPES[part.dtype], ("batch", *shape))
+        for (name, shape), part in zip(shapes.items(), example, strict=True)
+    ]
     if preprocess:
-        images = _input("images", ir.DataType.UINT8, ("batch", "height", "width", channels))
-        example = torch.zeros(_EXAMPLES, 31, 37, channels, dtype=torch.uint8)
-        prepare = traced(Preprocess(model.data_config), ((example,),), free=("batch", "height", "width"))
-        pieces = replace(pieces, prepare=prepare)
-    else:
-        images = _input("images", ir.DataType.FLOAT, ("batch", *model.data_config["input_size"]))
+        pieces = replace(pieces, prepare=_preparation(model.input))
     numbers = [_default(name, value.numpy()) for name, value in values.items()]
     max_exit = _default("max_exit", np.array(len(model.exits)))
-    inputs = [images, *numbers, max_exit]
+    inputs = [*given, *numbers, max_exit]
     state = []
     if isinstance(policy, Forced):
         state = [_input("exits", ir.DataType.INT64, ("batch",))]
         inputs += state
     thresholds = numbers[list(values).index("thresholds")] if gated else None
     join = Join(pieces, numbers, max_exit, thresholds, compares)
-    count = body.op("Shape", images, start=0, end=1)
+    count = body.op("Shape", given[0], start=0, end=1)
     rows = body.op("Range", body.number(0), body.op("Reshape", count, body.number([0][:0])), body.number(1))
     shape = body.op("Concat", count, body.number([model.num_outputs]), axis=0)
     nothing = [
@@ -146,7 +159,7 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
         body.op("ConstantOfShape", count, value=ir.tensor(np.array([0]))),
         body.op("ConstantOfShape", count),
     ]
-    outputs = join.through(body, Inside([images], rows, nothing, [], state))
+    outputs = join.through(body, Inside(given, rows, nothing, [], state))
     _named(outputs[0], "output", ir.DataType.FLOAT, ("batch", model.num_outputs))
     _named(outputs[1], "exit", ir.DataType.INT64, ("batch",))
     _named(outputs[2], "score", ir.DataType.FLOAT, ("batch",))
@@ -155,15 +168,15 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
 
 
 def _pieces(
-    model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool, int8: list[Tensor] | None
+    model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool, int8: list[Tensors] | None
 ) -> Pieces:
     asked = tuple(range(len(model.exits))) if gated else policy.heads
     device = next(model.parameters()).device
-    h: Tensors = (torch.randn(_EXAMPLES, *model.data_config["input_size"], device=device),)
+    h: Tensors = tuple(part.to(device) for part in parts(model.input.example(_EXAMPLES)))
     previous: Tensors = ()
     state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
-    examples: list[Tensors] = [(x.to(device),) for x in int8 or ()]
-    packed = isinstance(model.stem(h[0]), tuple)
+    examples: list[Tensors] = [tuple(part.to(device) for part in x) for x in int8 or ()]
+    packed = isinstance(model.stem(of_parts(h)), tuple)
     segments, asks, shapes, first = [], [], [], 0
     for exit in (*asked, len(model.exits)):
         segment = Segment(model, first, exit, packed)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp._batches import of_parts
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, score_of
 from offramp.policies.forced import Forced
@@ -21,14 +22,6 @@ Tensors = tuple[Tensor, ...]
 NEVER = 2.0
 """A threshold that no score reaches: the exit is off."""
 
-_INPUTS = {
-    "thresholds": torch.float32,
-    "threshold": torch.float32,
-    "level": torch.float32,
-    "patience": torch.int64,
-    "votes": torch.int64,
-}
-
 
 def policy_inputs(policy: Policy) -> dict[str, Tensor]:
     """The numbers of a policy that become inputs of the graph, with the policy's own as defaults.
@@ -36,11 +29,10 @@ def policy_inputs(policy: Policy) -> dict[str, Tensor]:
     They have the shape that the policy gives them; a threshold that is None becomes ``NEVER``.
     """
     found = {}
-    for name, dtype in _INPUTS.items():
-        value = getattr(policy, name, None)
-        if value is not None:
-            plain = [NEVER if v is None else v for v in value] if isinstance(value, tuple) else value
-            found[name] = torch.tensor(plain, dtype=dtype)
+    for name, dtype in policy.numbers.items():
+        value = getattr(policy, name)
+        plain = [NEVER if v is None else v for v in value] if isinstance(value, tuple) else value
+        found[name] = torch.tensor(plain, dtype=dtype)
     return found
 
 
@@ -48,7 +40,7 @@ def only_numbers_differ(a: Policy, b: Policy) -> bool:
     """Whether two policies are one but for the numbers that are inputs of the graph, and where they come from."""
     if type(a) is not type(b):
         return False
-    free = {*_INPUTS, "provenance", "exits"}
+    free = {*a.numbers, "provenance", "exits"}
     fixed = [f.name for f in dataclasses.fields(a) if f.name not in free]  # type: ignore[arg-type]
     shapes = [{name: value.shape for name, value in policy_inputs(policy).items()} for policy in (a, b)]
     return shapes[0] == shapes[1] and all(getattr(a, name) == getattr(b, name) for name in fixed)
@@ -79,8 +71,8 @@ class Segment(nn.Module):
         self.model, self.first, self.last, self.packed = model, first, last, packed
 
     def forward(self, h: Tensors) -> Tensors:
-        """The state before to the state after, as a tuple of tensors; images ``(B, C, H, W)`` to the first."""
-        state: Any = self.model.stem(h[0]) if self.first == 0 else h if self.packed else h[0]
+        """The state before to the state after, as a tuple of tensors; the parts of a batch to the first."""
+        state: Any = self.model.stem(of_parts(h)) if self.first == 0 else h if self.packed else h[0]
         for k in range(self.first, self.last + 1):
             state = self.model.step(k, state)
         return state if self.packed else (state,)
@@ -111,7 +103,7 @@ class Ask(nn.Module):
             state: what the policy remembers; at the first exit nothing, but for exits that are forced.
         """
         policy, task = with_numbers(self.policy, numbers), self.model.task
-        output = self.model.head(self.exit, h if self.packed else h[0])
+        output = task.keep(self.model.head(self.exit, h if self.packed else h[0]))
         before = previous[0] if previous else None
         score = score_of(policy, task, self.exit, output, before)
         if self.begins and not isinstance(policy, Forced):
@@ -130,7 +122,7 @@ class Final(nn.Module):
 
     def forward(self, h: Tensors, previous: Tensors) -> Tensors:
         """To the output ``(n, num_outputs)`` and its score ``(n,)``."""
-        output = self.model.final(h if self.packed else h[0])
+        output = self.model.task.keep(self.model.final(h if self.packed else h[0]))
         before = previous[0] if previous else None
         return output, score_of(self.policy, self.model.task, len(self.model.exits), output, before)
 

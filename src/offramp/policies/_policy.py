@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -16,12 +16,19 @@ from torch import Tensor
 from offramp._files import read_json, write_json
 from offramp.errors import ArtifactError, UsageError
 from offramp.registry import POLICIES
+from offramp.search import Seen
 from offramp.tasks import Task
 from offramp.types import Decision, Evidence, State
 
 
 class Policy(Protocol):
     """Decides, exit by exit, which samples leave; the final exit always answers and is never asked about."""
+
+    numbers: ClassVar[Mapping[str, torch.dtype]]
+    """The fields whose numbers are inputs of an exported file, so that calibrating again needs no new one, and their
+    type there."""
+    reads_score: ClassVar[bool]
+    """Whether it leaves by ``score``, so that another kind of score is another policy."""
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -36,6 +43,10 @@ class Policy(Protocol):
 
     def step(self, state: State, evidence: Evidence) -> Decision:
         """Who leaves here, what is remembered, and the answer where it is not the head's own."""
+
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[Policy]:
+        """Those of its kind that are worth trying; ``calibrate`` takes the best that keeps the goal."""
 
 
 def score_of(policy: Policy, task: Task, exit: int, output: Tensor, previous: Tensor | None) -> Tensor:

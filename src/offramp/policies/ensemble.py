@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 
 from offramp.errors import UsageError
-from offramp.types import Decision, Evidence, State
+from offramp.policies._answering import searched
+from offramp.search import Seen
+from offramp.tasks import Task, get_task
+from offramp.types import Decision, Evidence, ExitTable, State
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Ensemble:
 
     At the k-th exit that is asked, probabilities are combined as softmax(Σ_j weights[k][j] · log p_j + bias[k]), a
     weighted geometric mean; for numbers it is the weighted mean. It costs next to nothing: the heads have run anyway.
-    As in the paper the final exit answers alone. Weights are fitted by ``offramp.calibration.fit_ensemble``.
+    As in the paper the final exit answers alone. Weights are fitted by ``fit_ensemble``.
 
     Args:
         thresholds: one for each exit that is asked: of the ensemble's score, between 0 and 1.
@@ -38,6 +42,9 @@ class Ensemble:
     biases: tuple[tuple[float, ...], ...] = ()
     score: str = "confidence"
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    numbers: ClassVar[Mapping[str, torch.dtype]] = {"thresholds": torch.float32}
+    reads_score: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for values in (self.thresholds, self.weights or self.thresholds, self.biases or self.thresholds):
@@ -62,3 +69,40 @@ class Ensemble:
         together = evidence.task.ensemble(outputs.transpose(0, 1), weights, bias)
         sure = evidence.task.score(self.score, together, None) >= self.thresholds[k]
         return Decision(sure, (outputs,), together)
+
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[Ensemble]:
+        """Weights that are learned, thresholds of the search's frontier."""
+        start = replace(fit_ensemble(seen.fitted, seen.heads, seen.task), score=seen.score)
+        for thresholds in searched(start, seen):
+            yield replace(start, thresholds=thresholds)
+
+
+def fit_ensemble(table: ExitTable, heads: Sequence[int], task: str | Task | None = None, steps: int = 100) -> Ensemble:
+    """Weights and biases of an ensemble by the loss of its answers (Zero Time Waste, 2106.05409).
+
+    As in the paper weights are exponentials, so that none is negative; they begin as a plain mean. The thresholds are
+    1: choose them afterwards.
+
+    Args:
+        table: outputs on held-out data.
+        heads: the indices of the exits that are asked.
+        task: what an output means.
+        steps: of the optimiser.
+    """
+    meaning = get_task(table.task if task is None else task)
+    outputs_of = torch.stack([table.of(k) for k in heads])
+    weights: list[tuple[float, ...]] = []
+    biases: list[tuple[float, ...]] = []
+    for k in range(len(heads)):
+        outputs = outputs_of[: k + 1]
+        logs = torch.full((k + 1,), -math.log(k + 1), requires_grad=True)
+        bias = torch.zeros(outputs.shape[2], requires_grad=True)
+        optimizer = torch.optim.Adam([logs, bias], lr=0.05)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            meaning.loss(meaning.ensemble(outputs, logs.exp(), bias), table.targets).backward()
+            optimizer.step()
+        weights.append(tuple(logs.detach().exp().tolist()))
+        biases.append(tuple(bias.detach().tolist()))
+    return Ensemble((1.0,) * len(heads), tuple(heads), tuple(weights), tuple(biases), meaning.scores[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from offramp.errors import UsageError
+from offramp.search import Seen
 from offramp.types import Decision, Evidence, State
 
 
@@ -32,6 +34,9 @@ class Forced:
     score: str = "confidence"
     asked: tuple[int, ...] | None = None
 
+    numbers: ClassVar[Mapping[str, torch.dtype]] = {}
+    reads_score: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if missing := {*self.exits} - {*self.heads, self.num_exits}:
             raise UsageError(f"nobody can leave at exit {min(missing)}, which is not asked")
@@ -50,6 +55,11 @@ class Forced:
     def step(self, state: State, evidence: Evidence) -> Decision:
         """Leave where the exit is the fixed one."""
         return Decision(state[0] == evidence.exit, state)
+
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[Forced]:
+        """None: it is for measuring."""
+        return ()
 
 
 def forced_shares(shares: Sequence[float], batch: int) -> Forced:

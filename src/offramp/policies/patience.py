@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from offramp.errors import UsageError
+from offramp.search import Seen
 from offramp.types import Decision, Evidence, State
+
+_LEVELS = 40
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Patience:
     score: str = "confidence"
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    numbers: ClassVar[Mapping[str, torch.dtype]] = {"patience": torch.int64}
+    reads_score: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if self.patience < 1:
             raise UsageError(f"patience is {self.patience}; it is at least 1")
@@ -51,6 +58,14 @@ class Patience:
         answer = evidence.task.answer(evidence.output).to(before.dtype)
         count = torch.where((answer - before).abs() <= self.tolerance, count + 1, torch.zeros_like(count))
         return Decision(count >= self.patience, (count, answer))
+
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[Patience]:
+        """Every patience, on all exits, on every second one, and on the others."""
+        for heads in {seen.heads, seen.heads[::2], seen.heads[1::2]}:
+            for tolerance in seen.task.tolerances:
+                for patience in range(1, len(heads)):
+                    yield cls(patience, heads, tolerance, seen.score)
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,9 @@ class PatientConfident:
     score: str = "confidence"
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    numbers: ClassVar[Mapping[str, torch.dtype]] = {"threshold": torch.float32, "patience": torch.int64}
+    reads_score: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.patience < 1:
             raise UsageError(f"patience is {self.patience}; it is at least 1")
@@ -89,3 +107,11 @@ class PatientConfident:
         (count,) = state
         count = torch.where(evidence.score >= self.threshold, count + 1, torch.zeros_like(count))
         return Decision(count >= self.patience, (count,))
+
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[PatientConfident]:
+        """Every patience with forty thresholds, evenly spaced by rank."""
+        scores = seen.columns(seen.chosen).scores
+        for threshold in np.unique(np.quantile(scores.numpy(), np.linspace(0.02, 0.98, _LEVELS))):
+            for patience in range(1, len(seen.heads) + 1):
+                yield cls(patience, float(threshold), seen.heads, seen.score)

@@ -31,12 +31,12 @@ def replay(policy: Policy, table: ExitTable, task: str | Task | None = None) -> 
     n = len(table)
     state = policy.init(n)
     exits = torch.full((n,), final, dtype=torch.long)
-    output = table.outputs[final].clone()
+    output = table.of(final).clone()
     score = torch.empty(n)
     inside = torch.ones(n, dtype=torch.bool)
     previous = None
     for k in (*policy.heads, final):
-        here = table.outputs[k]
+        here = table.of(k)
         sure = score_of(policy, meaning, k, here, previous)
         answer, leave = here, inside
         if k < final:

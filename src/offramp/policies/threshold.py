@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from offramp.errors import UsageError
+from offramp.search import Seen, exit_distribution, quota_thresholds
+from offramp.search.columns import check_temperatures
 from offramp.types import Decision, Evidence, State
+
+_LEVELS = 40
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Threshold:
     temperatures: tuple[float, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    numbers: ClassVar[Mapping[str, torch.dtype]] = {"thresholds": torch.float32}
+    reads_score: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         for k, value in enumerate(self.thresholds):
             if value is not None and not 0 <= value <= 1:
@@ -57,11 +65,12 @@ class Threshold:
             raise ValueError(f"exit {evidence.exit} is switched off")
         return Decision(evidence.score >= threshold, state)
 
-
-def check_temperatures(temperatures: tuple[float, ...], exits: int) -> None:
-    """Raise ``UsageError`` unless there is none, or one above 0 for each early exit and the final one."""
-    if temperatures and (len(temperatures) != exits + 1 or not min(temperatures) > 0):
-        raise UsageError(f"{exits} early exits have {exits + 1} temperatures above 0, not {list(temperatures)}")
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[Threshold]:
+        """Thresholds by MSDNet's rule for many budgets; ``calibrate`` has its own search."""
+        columns, to_exit = seen.columns(seen.fitted), seen.costs.to_exit(seen.heads, seen.unit)
+        for budget in np.linspace(to_exit[0], to_exit[-1], 4 * _LEVELS + 2)[1:-1]:
+            yield cls(quota_thresholds(columns.scores, exit_distribution(columns, float(budget))), seen.score)
 
 
 def compares_outputs(policy: Any, task: Any, num_outputs: int) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from offramp.errors import UsageError
+from offramp.search import Seen
 from offramp.types import Decision, Evidence, State
 
 
@@ -37,6 +38,9 @@ class Vote:
     score: str = "confidence"
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    numbers: ClassVar[Mapping[str, torch.dtype]] = {"votes": torch.int64}
+    reads_score: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if self.votes < 1:
             raise UsageError(f"votes is {self.votes}; it is at least 1")
@@ -52,3 +56,10 @@ class Vote:
         answers[:, self.heads.index(evidence.exit)] = answer
         equal = (answers - answer[:, None]).abs() <= self.tolerance
         return Decision(equal.sum(1) >= self.votes, (answers,))
+
+    @classmethod
+    def candidates(cls, seen: Seen) -> Iterable[Vote]:
+        """Every number of votes."""
+        middle = seen.task.tolerances[(len(seen.task.tolerances) - 1) // 2]
+        for votes in range(1, len(seen.heads) + 1):
+            yield cls(votes, seen.heads, middle, seen.score)

@@ -27,7 +27,7 @@ def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Tas
         ``dynamic.change`` is the difference of the metric to the static backbone's on the same samples.
     """
     trace = replay(policy, table, task)
-    static = task.quality(table.outputs[-1], table.targets).double()
+    static = task.quality(table.of(-1), table.targets).double()
     dynamic = task.quality(trace.output, table.targets).double()
     to_exit = torch.tensor(costs.to_exit(policy.heads), dtype=torch.float64)
     blocks = torch.tensor(table.after, dtype=torch.float64)
@@ -60,12 +60,12 @@ def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Tas
             {
                 "after": after,
                 "head": head,
-                "value": float(task.quality(output, table.targets).double().mean()),
+                "value": float(task.quality(table.of(k), table.targets).double().mean()),
                 "macs": macs,
                 **trusted,
             }
-            for after, head, output, macs, trusted in zip(
-                table.after, table.heads, table.outputs, costs.to_exit(everything), trust, strict=True
+            for k, (after, head, macs, trusted) in enumerate(
+                zip(table.after, table.heads, costs.to_exit(everything), trust, strict=True)
             )
         ],
         "policy": policy_to_json(policy),

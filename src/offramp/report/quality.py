@@ -23,12 +23,12 @@ def exit_quality(table: ExitTable, task: Task) -> list[dict[str, Any]]:
         table: every exit's output on the data.
         task: what an output means.
     """
-    if task.name != "classification":
+    if not task.classes:
         return [{"auroc": None, "ece": None, "brier": None} for _ in table.outputs]
     rows = []
     true = task.soft(table.targets, table.outputs.shape[2])
-    for output in table.outputs:
-        probabilities = task.taught(table.targets, output, 1.0, 1.0)
+    for output in table.each():
+        probabilities = task.probabilities(output)
         right = task.quality(output, table.targets).long()
         mixed = 0 < int(right.sum()) < len(right)
         score = task.score(task.scores[0], output, None)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from offramp._batches import to
 from offramp.model import EarlyExitModel, evaluating
 
 
@@ -19,7 +20,7 @@ def used_by(model: EarlyExitModel, exit: int) -> list[nn.Parameter]:
     try:
         model.requires_grad_(True)
         with evaluating(model), torch.enable_grad():
-            output = model(torch.zeros(2, *model.data_config["input_size"], device=parameters[0].device))[exit]
+            output = model(to(model.input.example(2), parameters[0].device))[exit]
             gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
     finally:
         for p, value in zip(parameters, wanted, strict=True):
@@ -63,3 +64,14 @@ def attention_for(device: torch.device, model: nn.Module) -> Iterator[None]:
     finally:
         for m in fused:
             m.fused_attn = True
+
+
+@contextmanager
+def activations(model: EarlyExitModel, again: bool) -> Iterator[None]:
+    """Inside, the activations of blocks are kept for the way back, or computed again."""
+    before = model.grad_checkpointing
+    model.set_grad_checkpointing(again or before)
+    try:
+        yield
+    finally:
+        model.set_grad_checkpointing(before)

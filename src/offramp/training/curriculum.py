@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from offramp._batches import to
 from offramp.data import Samples, loader
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
@@ -44,7 +45,7 @@ def difficulties(teacher: Teacher, model: EarlyExitModel, samples: Samples, batc
     """The teacher's loss on each sample, ``(samples,)``, as the student would see it in evaluation."""
     device = next(model.parameters()).device
     losses = []
-    for images, targets in loader(samples, model.data_config, batch_size):
-        answers = teacher(images.to(device), model.data_config).cpu()
-        losses += [float(model.task.loss(a[None], t[None])) for a, t in zip(answers, targets, strict=True)]
+    for x, targets in loader(samples, model.input, batch_size):
+        answers = teacher(to(x, device), model.input).cpu()
+        losses += model.task.losses(answers, targets).tolist()
     return np.array(losses)

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import timm.optim
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration
 from torch import nn
 
 from offramp._device import current_device
-from offramp.data import Samples
+from offramp.data import Data, Samples, Stream, as_samples_or_stream
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.registry import OBJECTIVES, unknown
+from offramp.training._modes import activations
 from offramp.training.curriculum import Curriculum, difficulties
 from offramp.training.objective import Objective, Plan, Stage
 from offramp.training.same_run import definition, frozen, same_run
@@ -29,15 +31,17 @@ from offramp.training.teacher import Teacher
 
 def train(
     model: EarlyExitModel,
-    samples: Samples,
+    samples: Data | Stream,
     objective: str | Objective | Plan = "joint",
     *,
     folder: str | Path,
-    validation: Samples | None = None,
+    validation: Data | Stream | None = None,
     epochs: int = 10,
     batch_size: int = 64,
+    accumulate: int = 1,
     optimizer: str = "adamw",
     learning_rate: float = 1e-3,
+    layer_decay: float | None = None,
     weight_decay: float = 0.05,
     warmup_epochs: float = 1.0,
     clip: float | None = 1.0,
@@ -54,6 +58,8 @@ def train(
     workers: int = 0,
     checkpoint_seconds: float = 60.0,
     progress: bool = False,
+    tracker: str | None = None,
+    activation_checkpointing: bool = False,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a model in place and leave it in evaluation mode.
@@ -66,15 +72,21 @@ def train(
 
     Args:
         model: what to train.
-        samples: to train on.
+        samples: to train on: ``Samples``, a map-style data set of torch or of Hugging Face, a loader of one
+            (``data.as_samples``), or a loader with an order of its own. The order of such a stream cannot be repeated:
+            its run cannot be resumed, has the batches that it gives, and no augmentation but its own.
         objective: a name from ``offramp list objectives``, or an objective or plan.
         folder: for ``run.json``, ``log.jsonl`` and checkpoints (of each stage, where there are several); the same run
             is resumed there, and ends with its own weights, whatever the model's are.
-        validation: to look at after each epoch; nothing is chosen by it.
+        validation: to look at after each epoch, given as ``samples`` are; nothing is chosen by it.
         epochs: how many, over all stages; each stage has at least one.
         batch_size: of a step, all processes together.
+        accumulate: in how many parts a step is computed, one after the other, for want of memory; the gradient is
+            that of the whole step, and batch norms see the parts.
         optimizer: a name of timm's (``timm.optim.list_optimizers()``).
         learning_rate: at the top of the schedule.
+        layer_decay: by which the learning rate is multiplied from each block to the one before it, as timm's
+            ``layer_decay``; a head learns as the block behind it.
         weight_decay: on matrices; biases, norms and what timm exempts have none.
         warmup_epochs: how long the learning rate rises, in epochs.
         clip: the largest norm of the gradient; None clips nothing.
@@ -91,21 +103,32 @@ def train(
         workers: processes that read images.
         checkpoint_seconds: a checkpoint is written when this many have passed, and at the end of each epoch.
         progress: whether to show a progress bar; where there is no terminal, a line an epoch.
+        tracker: a tracker that accelerate knows (``tensorboard``, ``wandb``, …), beside the log; it writes to
+            ``folder``.
+        activation_checkpointing: whether the activations of blocks are computed again on the way back, for less memory
+            and more time.
         origin: JSON values that say where the model's first weights come from, where they are not random.
 
     Raises:
         UsageError: a folder that holds another run, and the sentence names what differs; an unknown objective or
             precision, a batch larger than the data or odd where images are mixed, fewer epochs than stages, a
-            curriculum without a teacher, a GPU where there is none.
+            curriculum without a teacher, a GPU where there is none, a tracker that is not installed, a stream where
+            samples are read by number (a curriculum, ``copycat``) or where its run would be resumed.
         DataError: a loss that is not finite, or a disk that is full.
     """
     if precision not in ("bf16", "fp32"):
         raise UsageError(f"precision is {precision!r}; it is bf16 or fp32")
     if optimizer not in (known := [str(name) for name in timm.optim.list_optimizers()]):
         raise UsageError(unknown("optimiser of timm's", optimizer, known))
+    data = as_samples_or_stream(samples)
+    validation = None if validation is None else as_samples_or_stream(validation)
+    if isinstance(data, Stream) and (augment is not None or curriculum is not None):
+        raise UsageError("a stream is taken as it comes: augment and curriculum are for samples that have numbers")
+    if accumulate < 1 or accumulate > batch_size:
+        raise UsageError(f"a batch of {batch_size} cannot be computed in {accumulate} parts")
     if curriculum is not None and teacher is None:
         raise UsageError("a curriculum needs a teacher: its loss says which samples are easy")
-    accelerator = _accelerator(device)
+    accelerator = _accelerator(device, tracker, Path(folder))
     if mixing and batch_size % (2 * accelerator.num_processes):
         raise UsageError(f"mixing pairs the images of a batch, and {batch_size} do not make pairs in each process")
     model.to(accelerator.device)
@@ -114,13 +137,15 @@ def train(
     folder, goal = Path(folder), _goal(objective)
     run = definition(
         model,
-        samples,
+        data,
         goal,
         {
             "epochs": epochs,
             "batch_size": batch_size,
+            "accumulate": accumulate,
             "optimizer": optimizer,
             "learning_rate": learning_rate,
+            "layer_decay": layer_decay,
             "weight_decay": weight_decay,
             "warmup_epochs": warmup_epochs,
             "clip": clip,
@@ -142,8 +167,10 @@ def train(
         mixing_epochs=mixing_epochs,
         validation=validation,
         batch_size=batch_size,
+        accumulate=accumulate,
         optimizer=optimizer,
         learning_rate=learning_rate,
+        layer_decay=layer_decay,
         weight_decay=weight_decay,
         warmup_epochs=warmup_epochs,
         clip=clip,
@@ -157,22 +184,26 @@ def train(
     )
     trained: list[nn.Parameter] = []
     with accelerator.main_process_first(), same_run(folder, run):
-        stages = list(goal.stages(model, samples, folder)) if hasattr(goal, "stages") else [Stage(goal)]
+        stages = list(goal.stages(model, data, folder)) if hasattr(goal, "stages") else [Stage(goal)]
         shares = _share_out(epochs, [stage.share for stage in stages])
         for stage in stages:
             trained += stage.objective.trained(model)  # it refuses what it cannot train
-            if batch_size > (count := len(stage.samples or samples)):
+            own = stage.samples or data
+            if isinstance(own, Samples) and batch_size > (count := len(own)):
                 raise UsageError(f"a batch of {batch_size} from {count} samples: no step can be made")
         with same_run(folder, frozen(model, trained)):
             pass
     for number, (stage, share) in enumerate(zip(stages, shares, strict=True), start=1):
         one = len(stages) == 1
         place, name = (folder, "training") if one else (folder / f"stage-{number}", f"stage {number} of {len(stages)}")
-        own = stage.samples or samples
+        own = stage.samples or data
         pool = None
-        if curriculum is not None and teacher is not None:
+        if curriculum is not None and teacher is not None and isinstance(own, Samples):
             pool = partial(curriculum.pool, difficulties(teacher, model, own, batch_size), epochs=share)
-        runner.run(model, stage.objective, own, place, share, name, pool)
+        with activations(model, again=activation_checkpointing):
+            runner.run(model, stage.objective, own, place, share, name, pool)
+    if tracker is not None:
+        accelerator.end_training()
     model.eval()
 
 
@@ -191,12 +222,19 @@ def _share_out(epochs: int, shares: Sequence[float]) -> list[int]:
     return [b - a for a, b in pairwise(ends)]
 
 
-def _accelerator(device: str) -> Accelerator:
+def _accelerator(device: str, tracker: str | None, folder: Path) -> Accelerator:
     # split_batches: batch_size is that of the step, whatever the number of processes. Autocast is torch's own, in the
     # stage: accelerate fixes its precision once for the whole process.
-    return Accelerator(
+    if tracker is not None and tracker not in [str(kind) for kind in get_available_trackers()]:
+        raise UsageError(f"the tracker {tracker!r} is unknown to accelerate, or its package is not installed")
+    accelerator = Accelerator(
+        log_with=tracker,
+        project_dir=folder,
         cpu=current_device(device).type == "cpu",
         mixed_precision="no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,
     )
+    if tracker is not None:
+        accelerator.init_trackers("offramp")
+    return accelerator

@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from offramp.data import Samples
+from offramp._batches import Inputs
+from offramp.data import Samples, Stream
 from offramp.model import EarlyExitModel
 
 
@@ -17,12 +18,12 @@ class Batch(NamedTuple):
     """What one step learns from.
 
     Args:
-        images: shape ``(B, C, H, W)``.
+        inputs: what the model reads, such as images ``(B, C, H, W)``.
         targets: shape ``(B,)``; or ``(B, classes)``, probabilities, after mixing, smoothing or teaching.
         step: how many steps of this stage went before.
     """
 
-    images: Tensor
+    inputs: Inputs
     targets: Tensor
     step: int = 0
 
@@ -59,5 +60,5 @@ class Stage:
 class Plan(Protocol):
     """Several objectives, one after the other."""
 
-    def stages(self, model: EarlyExitModel, samples: Samples, folder: Path) -> Sequence[Stage]:
+    def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """The stages for a model and the run's samples; ``folder`` keeps what is worth keeping across a resume."""

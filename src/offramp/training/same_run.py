@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from offramp._files import read_json, write_json
-from offramp.data import Samples
+from offramp.data import Samples, Stream
 from offramp.data.samples import fingerprint
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
@@ -26,7 +26,9 @@ _NAMED = 4
 """How many differences a sentence names."""
 
 
-def definition(model: EarlyExitModel, samples: Samples, objective: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def definition(
+    model: EarlyExitModel, samples: Samples | Stream, objective: Any, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """What makes a run the run that it is, as plain values.
 
     The weights that a model comes with do not count where they are trained: a run that goes on has its own, and models
@@ -34,7 +36,7 @@ def definition(model: EarlyExitModel, samples: Samples, objective: Any, settings
 
     Args:
         model: what is trained: its architecture, exits and task count.
-        samples: on what: how many, their targets, and sixteen of the images.
+        samples: on what: how many, their targets, and sixteen of them.
         objective: by what; its name and its settings.
         settings: the other arguments that change the result.
     """
@@ -51,8 +53,9 @@ def definition(model: EarlyExitModel, samples: Samples, objective: Any, settings
             "backbone": getattr(inner, "pretrained_cfg", {}).get("architecture") or _path(type(inner)),
             "arguments": plain(getattr(inner, "_model_args", {})),
             "exits": exits,
+            "final": None if model.final_exit is None else plain(model.final_exit),
             "task": model.task.name,
-            "images": plain(model.data_config),
+            "input": plain(model.input),
         },
     }
 
@@ -112,6 +115,8 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, Samples):
         return {"samples": len(value), "fingerprint": fingerprint(value)}
+    if isinstance(value, Stream):
+        return {"stream": _path(type(value.batches.dataset)), "batches": len(value)}
     if isinstance(value, nn.Module):
         return {"class": _path(type(value)), "weights": _digest(value.state_dict())}
     if isinstance(value, np.ndarray | np.generic | torch.Tensor):

@@ -1,9 +1,9 @@
-"""One stage of a run: steps, schedule, log, checkpoints."""
+"""One stage of a run: steps and their schedule."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,18 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from offramp._progress import progress_bar, say, terminal
-from offramp.data import ImageDataset, Samples, loader
-from offramp.data.images import TrainingStream
-from offramp.engine import tabulate
-from offramp.errors import DataError
+from offramp._batches import Inputs, count, each, take
+from offramp._progress import progress_bar, terminal
+from offramp.data import Prepared, Samples, Stream
 from offramp.model import EarlyExitModel
 from offramp.training._modes import attention_for, only
-from offramp.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from offramp.training.book import Book
+from offramp.training.checkpoint import checkpoints, load_checkpoint
+from offramp.training.feed import Feed, feed
 from offramp.training.log import Log
 from offramp.training.objective import Batch, Objective
 from offramp.training.targets import Targets
-
-_LOG_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,12 @@ class StageRunner:
     accelerator: Accelerator
     targets: Targets
     mixing_epochs: int | None
-    validation: Samples | None
+    validation: Samples | Stream | None
     batch_size: int
+    accumulate: int
     optimizer: str
     learning_rate: float
+    layer_decay: float | None
     weight_decay: float
     warmup_epochs: float
     clip: float | None
@@ -58,89 +57,113 @@ class StageRunner:
         self,
         model: EarlyExitModel,
         objective: Objective,
-        samples: Samples,
+        data: Samples | Stream,
         folder: Path,
         epochs: int,
         what: str,
         pool: Callable[[int], np.ndarray] | None = None,
     ) -> None:
-        """Train in place, from the last checkpoint in ``folder`` on. Raises ``DataError``: no finite loss, disk full.
+        """Train in place, from the last checkpoint in ``folder`` on.
 
         Args:
             model: what to train.
             objective: by what.
-            samples: on what.
+            data: on what.
             folder: for the log and checkpoints.
             epochs: how many.
-            what: the name of the progress bar.
+            what: the name of the stage.
             pool: the samples that an epoch may draw from; all if not given.
+
+        Raises:
+            DataError: a loss that is not finite, or a disk that is full.
+            UsageError: a stream with checkpoints already there.
         """
         accelerator = self.accelerator
         folder.mkdir(parents=True, exist_ok=True)
         trained = list(objective.trained(model))
         with only(trained, model), attention_for(accelerator.device, model):
             optimizer = timm.optim.create_optimizer_v2(
-                model, opt=self.optimizer, lr=self.learning_rate, weight_decay=self.weight_decay
+                model,
+                opt=self.optimizer,
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
+                layer_decay=self.layer_decay,
             )
             average = None if self.ema is None else ModelEmaV3(model, decay=self.ema, use_warmup=True)
             kept = model if average is None else average.module
             found = checkpoints(folder)
             start = load_checkpoint(found[-1], model, optimizer, kept) if found else 0
-            stream = TrainingStream(len(samples), self.batch_size, epochs, self.seed, start, pool)
-            total = stream.per_epoch * epochs
-            schedule = self._schedule(optimizer, total, stream.per_epoch)
-            dataset = ImageDataset(samples, model.data_config, self.augment, self.seed)
-            batches = DataLoader(dataset, batch_size=self.batch_size, sampler=stream, num_workers=self.workers)
+
+            def prepare(samples: Samples) -> Prepared:
+                return Prepared(samples, model.input, self.augment, self.seed)
+
+            coming = feed(data, prepare, self.batch_size, epochs, self.seed, start, self.workers, pool)
+            schedule = self._schedule(optimizer, coming)
             skips = getattr(objective, "skips_parameters", False)
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=skips)
-            step_module, prepared, batches = accelerator.prepare(_Step(model, objective), optimizer, batches)
+            module, stepper, batches = accelerator.prepare(_Step(model, objective), optimizer, coming.batches)
             log = Log(folder / "log.jsonl", start) if accelerator.is_main_process else None
-            saved = began = time.monotonic()
-            with progress_bar(what, total, start, self.progress and terminal()) as bar:
-                for step, (images, targets) in enumerate(batches, start=start + 1):
+            with progress_bar(what, coming.total, start, self.progress and terminal()) as bar:
+                book = self._book(folder, what, coming, bar, log)
+                for step, (inputs, targets) in enumerate(coming.over(batches), start=start + 1):
                     schedule.step_update(step - 1)
-                    _seed_step(self.seed, step, accelerator.process_index)
-                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                        mixes = self.mixing_epochs is None or step <= self.mixing_epochs * stream.per_epoch
-                        values = step_module(*self.targets(images, targets, mixes), step - 1)
-                    accelerator.backward(values["loss"])
+                    mixes = self.mixing_epochs is None or step <= self.mixing_epochs * coming.per_epoch
+                    values = self._learn(module, inputs, targets, step, mixes)
                     if self.clip is not None:
                         accelerator.clip_grad_norm_(trained, self.clip)
-                    prepared.step()
-                    prepared.zero_grad()
+                    stepper.step()
+                    stepper.zero_grad()
                     if average is not None:
                         average.update(model, step)
-                    epoch, epoch_ends = step / stream.per_epoch, step % stream.per_epoch == 0
-                    save_now = epoch_ends or time.monotonic() - saved >= self.checkpoint_seconds
-                    if step % _LOG_EVERY and not save_now:
-                        continue  # no reading of numbers, which would wait for the device
-                    numbers = {name: float(value.detach()) for name, value in values.items()}
-                    if not np.isfinite(numbers["loss"]):
-                        raise DataError(f"the loss is not finite at step {step}: lower the learning rate")
-                    bar(step, f"loss {numbers['loss']:.3f}")
-                    if log is None:
-                        continue
-                    log.write(step=step, epoch=epoch, lr=optimizer.param_groups[0]["lr"], **numbers)
-                    metrics = None
-                    if epoch_ends and self.validation is not None:
-                        metrics = _validate(kept, self.validation, self.batch_size)
-                        log.write(step=step, epoch=epoch, validation=metrics)
-                    if epoch_ends and self.progress and not terminal():
-                        say(_line(what, round(epoch), epochs, numbers["loss"], metrics, time.monotonic() - began))
-                        began = time.monotonic()
-                    if save_now:
-                        save_checkpoint(folder, step, model, optimizer, kept)
-                        saved = time.monotonic()
+                    book.after(step, values, model, optimizer, kept)
             accelerator.wait_for_everyone()
             accelerator.free_memory()
         if average is not None:
             model.load_state_dict(average.module.state_dict())
 
-    def _schedule(self, optimizer: torch.optim.Optimizer, total: int, per_epoch: int) -> Any:
+    def _learn(self, module: nn.Module, inputs: Inputs, targets: Tensor, step: int, mixes: bool) -> dict[str, Tensor]:
+        """The gradients of one step, in as many parts as asked for, and what the objective said of it."""
+        _seed_step(self.seed, step, self.accelerator.process_index)
+        with self._autocast():
+            inputs, targets = self.targets(inputs, targets, mixes)
+        samples = count(inputs)
+        parts = torch.arange(samples, device=targets.device).chunk(self.accumulate)
+        said: list[dict[str, Tensor]] = []
+        for number, rows in enumerate(parts, start=1):
+            whole = len(parts) == 1
+            given = (inputs, targets) if whole else (take(inputs, rows), targets[rows])
+            waits = number < len(parts)  # processes add their gradients up once a step
+            with self.accelerator.no_sync(module) if waits else nullcontext():
+                with self._autocast():
+                    values = module(*given, step - 1)
+                share = 1.0 if whole else len(rows) / samples
+                self.accelerator.backward(values["loss"] * share)
+            said.append({name: value.detach() * share for name, value in values.items()})
+        return _sum(said)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _book(self, folder: Path, what: str, coming: Feed, bar: Callable[..., None], log: Log | None) -> Book:
+        return Book(
+            self.accelerator,
+            folder,
+            what,
+            coming.per_epoch,
+            coming.epochs,
+            self.validation,
+            self.batch_size,
+            self.checkpoint_seconds,
+            self.progress,
+            bar,
+            log,
+        )
+
+    def _schedule(self, optimizer: torch.optim.Optimizer, coming: Feed) -> Any:
         return timm.scheduler.CosineLRScheduler(
             optimizer,
-            t_initial=max(total, 1),
-            warmup_t=min(round(self.warmup_epochs * per_epoch), max(total - 1, 0)),
+            t_initial=max(coming.total, 1),
+            warmup_t=min(round(self.warmup_epochs * coming.per_epoch), max(coming.total - 1, 0)),
             warmup_lr_init=0.0,
             warmup_prefix=True,
             t_in_epochs=False,
@@ -154,24 +177,17 @@ class _Step(nn.Module):
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, images: Tensor, targets: Tensor, step: int) -> dict[str, Tensor]:
-        if images.dim() == 4:
-            images = images.contiguous(memory_format=torch.channels_last)  # convolutions are quicker in this layout
-        return self.objective(self.model, Batch(images, targets, step))
+    def forward(self, inputs: Inputs, targets: Tensor, step: int) -> dict[str, Tensor]:
+        return self.objective(self.model, Batch(each(_channels_last, inputs), targets, step))
 
 
-def _validate(model: EarlyExitModel, validation: Samples, batch_size: int) -> dict[str, Any]:
-    table = tabulate(model, loader(validation, model.data_config, batch_size))
-    quality = [model.task.quality(output, table.targets).double() for output in table.outputs]
-    return {model.task.metric: [float(q.mean()) for q in quality]}
+def _channels_last(x: Tensor) -> Tensor:
+    """Convolutions are quicker in this layout."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-def _line(
-    what: str, epoch: int, epochs: int, loss: float, metrics: dict[str, list[float]] | None, seconds: float
-) -> str:
-    """What a log says of an epoch; the metric of each exit, the final exit last."""
-    quality = "".join(f", {name} {' '.join(f'{v:.4f}' for v in values)}" for name, values in (metrics or {}).items())
-    return f"{what}: epoch {epoch} of {epochs}, loss {loss:.4f}{quality}, {seconds:.0f} s"
+def _sum(said: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([values[name] for values in said]).sum(0) for name in said[0]}
 
 
 def _seed_step(seed: int, step: int, process: int) -> None:

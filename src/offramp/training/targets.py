@@ -9,6 +9,7 @@ import torch
 from timm.data import Mixup
 from torch import Tensor
 
+from offramp._batches import Inputs
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.training.teacher import Teacher
@@ -18,7 +19,7 @@ class Targets:
     """Label smoothing, mixup and cutmix by timm, and a teacher, in this order; each is left out where not asked for.
 
     Args:
-        model: whose task and data configuration count.
+        model: whose task and input count.
         mixing: arguments for ``timm.data.Mixup``, such as ``mixup_alpha``, ``cutmix_alpha`` and ``prob``.
             timm mixes images; the targets are mixed as it says it mixed the batch, so they may be soft or numbers.
         label_smoothing: how much of a label's probability is spread over all classes.
@@ -43,26 +44,30 @@ class Targets:
         except TypeError as error:
             raise UsageError(f"mixing: timm's Mixup says: {error}") from error
 
-    def __call__(self, images: Tensor, targets: Tensor, mixes: bool = True) -> tuple[Tensor, Tensor]:
-        """Images ``(B, C, H, W)`` and targets ``(B,)`` or ``(B, classes)`` to the same, changed.
+    def __call__(self, inputs: Inputs, targets: Tensor, mixes: bool = True) -> tuple[Inputs, Tensor]:
+        """Inputs, such as images ``(B, C, H, W)``, and targets ``(B,)`` or ``(B, classes)`` to the same, changed.
 
         Args:
-            images: of one step.
+            inputs: of one step.
             targets: theirs.
-            mixes: whether images are mixed, where mixing was asked for.
+            mixes: whether inputs are mixed, where mixing was asked for.
         """
         task = self.model.task
         if self.mixing or self.label_smoothing:
             targets = task.soft(targets, self.model.num_outputs, self.label_smoothing)
         if self.mixing and mixes:
             # each sample is a class of its own, so that timm's mixed targets are the weights of the mixture
-            samples = torch.arange(len(images), device=images.device)
-            images, weights = self._mixup(len(images))(images.clone(), samples)
+            if not isinstance(inputs, Tensor):
+                raise UsageError("mixing is for samples of one tensor, such as images")
+            samples = torch.arange(len(inputs), device=inputs.device)
+            if len(inputs) % 2:
+                raise UsageError(f"mixing pairs the samples of a batch, and this one has {len(inputs)}")
+            inputs, weights = self._mixup(len(inputs))(inputs.clone(), samples)
             targets = weights @ targets
         if self.teacher is not None:
-            answers = self.teacher(images, self.model.data_config)
+            answers = self.teacher(inputs, self.model.input)
             targets = task.taught(targets, answers, self.teacher.weight, self.teacher.temperature)
-        return images, targets
+        return inputs, targets
 
     def _mixup(self, classes: int) -> Mixup:
         return Mixup(**{"mixup_alpha": 0.0, **self.mixing, "label_smoothing": 0.0, "num_classes": classes})

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from offramp._batches import Inputs
 from offramp.model import EarlyExitModel
 from offramp.training._modes import used_by
 from offramp.training.objective import Batch
@@ -23,12 +24,12 @@ class Backbone:
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The final exit's loss."""
-        return {"loss": model.task.loss(final_output(model, batch.images), batch.targets)}
+        return {"loss": model.task.loss(final_output(model, batch.inputs), batch.targets)}
 
 
-def final_output(model: EarlyExitModel, images: Tensor) -> Tensor:
-    """The final exit's output for images ``(B, C, H, W)``, without any head on the way."""
-    h = model.stem(images)
+def final_output(model: EarlyExitModel, x: Inputs) -> Tensor:
+    """The final exit's output for a batch, without any head on the way."""
+    h = model.stem(x)
     for k in range(len(model.segments)):
         h = model.step(k, h)
     return model.final(h)

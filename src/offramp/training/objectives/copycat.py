@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from offramp._files import atomic_folder
-from offramp.data import Samples, loader, open_splits
+from offramp.data import Data, Samples, Stream, as_samples, loader, open_splits
 from offramp.engine import tabulate
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
@@ -32,7 +32,7 @@ class Copycat:
 
     Args:
         unlabelled: images: a source as for ``offramp.data.open_splits``, whose training split is used without its
-            labels, or ``Samples``. The run's own images, without their labels, if not given.
+            labels, or what ``offramp.data.as_samples`` takes. The run's own images, without their labels, if not given.
         labels: ``hard``, ``soft`` or ``both``.
         share: how much of the epochs is for them.
         min_confidence: images for which the teacher's score is lower are left out.
@@ -43,7 +43,7 @@ class Copycat:
 
     def __init__(
         self,
-        unlabelled: str | Samples | None = None,
+        unlabelled: str | Data | None = None,
         labels: str = "hard",
         share: float = 0.5,
         min_confidence: float = 0.0,
@@ -54,11 +54,10 @@ class Copycat:
             raise UsageError(f"copycat's share of the epochs is {share}; it lies between 0 and 1")
         self.unlabelled, self.labels, self.share, self.min_confidence = unlabelled, labels, share, min_confidence
 
-    def stages(self, model: EarlyExitModel, samples: Samples, folder: Path) -> Sequence[Stage]:
+    def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """Two. Raises ``UsageError`` where the teacher is too unsure of every image."""
-        images = samples if self.unlabelled is None else self.unlabelled
-        if not isinstance(images, Samples):
-            images = open_splits(images).train
+        images = open_splits(self.unlabelled).train if isinstance(self.unlabelled, str) else self.unlabelled
+        images = as_samples(samples if images is None else images)
         answers = torch.from_numpy(_answers(model, images, folder / "teacher"))
         sure = model.task.score(model.task.scores[0], answers, None) >= self.min_confidence
         if not sure.any():
@@ -78,7 +77,7 @@ def _answers(model: EarlyExitModel, images: Samples, folder: Path) -> np.ndarray
     """The final exit's outputs ``(samples, num_outputs)``, from the folder where they are there."""
     file = folder / "outputs.safetensors"
     if not file.exists():
-        table = tabulate(model, loader(images, model.data_config))
+        table = tabulate(model, loader(images, model.input))
         with atomic_folder(folder) as new:
-            save_file({"outputs": table.outputs[-1].numpy().copy()}, new / file.name)
+            save_file({"outputs": table.of(-1).numpy().copy()}, new / file.name)
     return load_file(file)["outputs"]

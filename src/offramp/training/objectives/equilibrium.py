@@ -25,7 +25,7 @@ class GradientEquilibrium(Joint):
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum of all losses; what differs from joint training is in the gradient only."""
         losses = []
-        h = model.stem(batch.images)
+        h = model.stem(batch.inputs)
         for k in range(len(model.exits)):
             behind = len(model.exits) + 1 - k
             h = model.step(k, h)

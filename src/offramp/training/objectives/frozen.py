@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from offramp._batches import parts
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.training.objective import Batch
@@ -26,9 +27,9 @@ class Frozen:
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum of the heads' losses; the last segment and the final exit do not run."""
-        loss = batch.images.new_zeros(())
+        loss = parts(batch.inputs)[0].new_zeros(())
         with torch.no_grad():
-            h = model.stem(batch.images)
+            h = model.stem(batch.inputs)
         for k in range(len(model.exits)):
             with torch.no_grad():
                 h = model.step(k, h)

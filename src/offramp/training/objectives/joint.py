@@ -29,5 +29,5 @@ class Joint:
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The weighted sum."""
-        losses = [model.task.loss(output, batch.targets) for output in model(batch.images)]
+        losses = [model.task.loss(output, batch.targets) for output in model(batch.inputs)]
         return {"loss": weighted(losses, self.weighting(model.after))}

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from offramp.data import Samples
+from offramp.data import Samples, Stream
 from offramp.model import EarlyExitModel
 from offramp.training._modes import used_by
 from offramp.training.objective import Batch, Stage
@@ -20,7 +20,7 @@ class Layerwise:
     The epochs are shared out evenly, at least one for each exit.
     """
 
-    def stages(self, model: EarlyExitModel, samples: Samples, folder: Path) -> Sequence[Stage]:
+    def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """One for each exit."""
         count = len(model.after)
         return [Stage(OneExit(k), 1 / count) for k in range(count)]
@@ -44,7 +44,7 @@ class OneExit:
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """This exit's loss; what is frozen keeps nothing for a backward pass, and other heads do not run."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.exit == 0):
-            h = model.stem(batch.images)
+            h = model.stem(batch.inputs)
             for k in range(self.exit):
                 h = model.step(k, h)
         h = model.step(self.exit, h)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offramp.data import Samples
+from offramp._batches import Inputs
+from offramp.data import Samples, Stream
 from offramp.errors import UsageError
 from offramp.heads._grid import to_map, to_tokens
 from offramp.heads.gah import GAH
@@ -34,7 +35,7 @@ class LGViT:
         self.share = share
         self.second = HeadDistillation(faithful=faithful, **distillation)
 
-    def stages(self, model: EarlyExitModel, samples: Samples, folder: Path) -> Sequence[Stage]:
+    def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """Two."""
         return [Stage(AlternatingWeighted(), self.share), Stage(self.second, 1 - self.share)]
 
@@ -85,7 +86,7 @@ class HeadDistillation:
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The loss and its three parts."""
         with torch.no_grad():
-            tokens, teacher = self._backbone(model, batch.images)
+            tokens, teacher = self._backbone(model, batch.inputs)
         outputs: list[Tensor] = []
         features: list[Tensor | None] = []
         for head, read in zip(model.heads, tokens, strict=False):
@@ -105,11 +106,11 @@ class HeadDistillation:
             "homogeneous": homogeneous,
         }
 
-    def _backbone(self, model: EarlyExitModel, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _backbone(self, model: EarlyExitModel, x: Inputs) -> tuple[list[Tensor], Tensor]:
         """What each head reads, the tokens after the last block last; and the final exit's answer."""
         taps = [model.backbone.taps[after - 1] for after in model.after[:-1]]
         tokens = []
-        h = model.stem(images)
+        h = model.stem(x)
         for k, tap in enumerate((*taps, model.backbone.taps[-1])):
             h = model.step(k, h)
             tokens.append(model.backbone.tokens(h, tap))

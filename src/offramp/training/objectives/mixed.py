@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from offramp.data import Samples
+from offramp.data import Samples, Stream
 from offramp.model import EarlyExitModel
 from offramp.training.objective import Stage
 from offramp.training.objectives.backbone import Backbone
@@ -24,6 +24,6 @@ class Mixed:
     def __init__(self, share: float = 0.5, weights: str | Weighting = "uniform") -> None:
         self.share, self.joint = share, Joint(weights)
 
-    def stages(self, model: EarlyExitModel, samples: Samples, folder: Path) -> Sequence[Stage]:
+    def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """Two."""
         return [Stage(Backbone(), self.share), Stage(self.joint, 1 - self.share)]

@@ -28,7 +28,7 @@ class SelfDistillation(Joint):
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum; ``distillation`` is its second part, before ``weight``."""
-        *early, final = model(batch.images)
+        *early, final = model(batch.inputs)
         losses = [model.task.loss(output, batch.targets) for output in (*early, final)]
         taught = [model.task.distillation(output, final.detach(), self.temperature) for output in early]
         loss = weighted(losses, self.weighting(model.after))

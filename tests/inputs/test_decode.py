@@ -10,8 +10,8 @@ from helpers import tiny_model
 from PIL import Image
 
 from offramp import DataError
-from offramp.data.decode import FORMATS, MAX_PIXELS, open_image
-from offramp.data.images import to_bytes, to_tensor
+from offramp.inputs import ImageInput
+from offramp.inputs._decode import FORMATS, MAX_PIXELS, open_image
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
 
@@ -74,9 +74,8 @@ def test_a_palette_with_transparency_of_its_own():
     content = saved(image, "PNG", transparency=bytes([0, 128, 255]))
     read = open_image(io.BytesIO(content))
     assert isinstance(read.info["transparency"], bytes)  # what Pillow warns of
-    config = tiny_model().data_config
-    assert to_tensor(read, config).shape == (1, 1, 16, 16)
-    assert to_bytes(read, {**config, "input_size": (3, 16, 16)}).shape == (1, 20, 24, 3)
+    assert tiny_model().input.transform()(read).shape == (1, 16, 16)
+    assert ImageInput((3, 16, 16)).raw(read).shape == (1, 20, 24, 3)
 
 
 def test_no_other_program_is_started():

@@ -1,20 +1,45 @@
-"""From the two tables to the columns that calibration reads."""
+"""From the two tables to the columns that a search reads."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from offramp.calibration.search import Columns
 from offramp.errors import DataError, UsageError
-from offramp.policies.threshold import check_temperatures
 from offramp.tasks import Task, get_task
 from offramp.types import CostTable, ExitTable
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the search reads, for ``exits`` early exits and ``samples`` samples.
+
+    Args:
+        scores: how sure each early exit is, ``(exits, samples)``; float64 that holds the float32 of a policy's scores.
+        quality: of each exit's answer, higher is better, the final exit last, ``(exits + 1, samples)``.
+        segments: the cost of the blocks that lead to each exit, stem and final classifier included, ``exits + 1``.
+        heads: the cost of each head, ``exits``.
+    """
+
+    scores: Tensor
+    quality: Tensor
+    segments: tuple[float, ...]
+    heads: tuple[float, ...]
+
+    @property
+    def static(self) -> float:
+        """The cost of the backbone without exits."""
+        return sum(self.segments)
+
+    @property
+    def static_quality(self) -> float:
+        """The mean quality of the final exit."""
+        return float(self.quality[-1].mean())
 
 
 class TableColumns:
@@ -73,9 +98,9 @@ class TableColumns:
     def _score(self, k: int, before: int | None) -> Tensor:
         """The score of exit ``k`` where ``before`` is the exit that ran before it, ``(samples,)``."""
         if (k, before) not in self._scores:
-            outputs = self.table.outputs
-            scaled = outputs[k] / self.temperatures[k] if self.temperatures else outputs[k]
-            score = self.task.score(self.kind, scaled, None if before is None else outputs[before]).double()
+            own = self.table.of(k)
+            scaled = own / self.temperatures[k] if self.temperatures else own
+            score = self.task.score(self.kind, scaled, None if before is None else self.table.of(before)).double()
             if not torch.isfinite(score).all():
                 raise DataError("some scores are not finite (NaN or infinity): this table cannot be calibrated on")
             self._scores[k, before] = score
@@ -83,7 +108,7 @@ class TableColumns:
 
     def _quality(self) -> Tensor:
         sign, targets = 1.0 if self.task.higher_is_better else -1.0, self.table.targets
-        quality = torch.stack([sign * self.task.quality(o, targets).double() for o in self.table.outputs])
+        quality = torch.stack([sign * self.task.quality(output, targets).double() for output in self.table.each()])
         if not torch.isfinite(quality).all():
             raise DataError(
                 "some answers or targets are not finite (NaN or infinity): this table cannot be calibrated on"
@@ -106,6 +131,12 @@ def columns_of(
         DataError: scores, answers or targets that are not finite.
     """
     return TableColumns(table, costs, unit, score, temperatures, task).on()
+
+
+def check_temperatures(temperatures: tuple[float, ...], exits: int) -> None:
+    """Raise ``UsageError`` unless there is none, or one above 0 for each early exit and the final one."""
+    if temperatures and (len(temperatures) != exits + 1 or not min(temperatures) > 0):
+        raise UsageError(f"{exits} early exits have {exits + 1} temperatures above 0, not {list(temperatures)}")
 
 
 def _segments(costs: CostTable, unit: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

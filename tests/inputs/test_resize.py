@@ -9,10 +9,10 @@ from helpers import spread_thresholds, tiny_vit
 from PIL import Image
 
 import offramp
-from offramp.data.images import to_bytes, to_tensor
 from offramp.engine import open_runtime
 from offramp.errors import DataError, UsageError
-from offramp.export.preprocess import Preprocess
+from offramp.inputs import ImageInput
+from offramp.inputs._resize import Resize
 from offramp.policies.threshold import Threshold
 
 pytestmark = pytest.mark.slow
@@ -29,11 +29,11 @@ def picture(height, width, mode="RGB"):
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])
 @pytest.mark.parametrize("size", [(24, 24), (100, 61), (37, 150), (13, 17)])
 def test_it_is_what_timm_does(interpolation, crop_pct, size):
-    config = {**CONFIG, "interpolation": interpolation, "crop_pct": crop_pct}
+    reads = ImageInput(**CONFIG, interpolation=interpolation, crop_pct=crop_pct)
     image = picture(*size)
-    (found,) = Preprocess(config)((to_bytes(image, config),))
+    (found,) = Resize(reads)((reads.raw(image),))
     byte = 1 / 255 / min(CONFIG["std"])
-    difference = (found - to_tensor(image, config)).abs()
+    difference = (found - reads.transform()(image)).abs()
     assert float(difference.max()) <= 1.01 * byte
     assert float((difference > 1e-4).float().mean()) < 0.1, "means that end in a half fall on either side"
 
@@ -42,12 +42,12 @@ def test_it_is_what_timm_does(interpolation, crop_pct, size):
 def test_a_file_that_takes_pictures(runtime, tmp_path):
     model = offramp.attach(tiny_vit(), [offramp.Exit(2)])
     image = picture(50, 41, "L")
-    x = to_tensor(image, model.data_config)
+    x = model.input.transform()(image)[None]
     (threshold,) = spread_thresholds(model, torch.cat([x] * 4))
     policy = Threshold((threshold + 0.05,))
     offramp.export_onnx(model, tmp_path / "m.onnx", policy, preprocess=True)
     session = open_runtime(runtime).open(tmp_path / "m.onnx")
-    pictures = to_bytes(image, model.data_config).expand(3, -1, -1, -1).contiguous()
+    pictures = model.input.raw(image).expand(3, -1, -1, -1).contiguous()
     trace, expected = session(pictures), offramp.run(model, x, policy)
     assert torch.equal(trace.exit, expected.exit.expand(3))
     assert torch.allclose(trace.output, expected.output.expand(3, -1), atol=0.05)
@@ -58,4 +58,4 @@ def test_a_file_that_takes_pictures(runtime, tmp_path):
 
 def test_what_cannot_be_in_the_graph():
     with pytest.raises(UsageError, match="square images"):
-        Preprocess({**CONFIG, "interpolation": "lanczos", "crop_pct": 1.0})
+        ImageInput(**CONFIG, interpolation="lanczos", crop_pct=1.0).graph()

@@ -1,4 +1,4 @@
-"""The search for a threshold an exit: the best trade of quality for cost over a table, at every price."""
+"""The search for one threshold per exit: the best trade of quality for cost over a table, at every price."""
 
 from __future__ import annotations
 
@@ -9,36 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offramp.search.columns import Columns
+
 _CUTS = 256
 _PRICES = 20
 _ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What the search reads, for ``exits`` early exits and ``samples`` samples.
-
-    Args:
-        scores: how sure each early exit is, ``(exits, samples)``; float64 that holds the float32 of a policy's scores.
-        quality: of each exit's answer, higher is better, the final exit last, ``(exits + 1, samples)``.
-        segments: the cost of the blocks that lead to each exit, stem and final classifier included, ``exits + 1``.
-        heads: the cost of each head, ``exits``.
-    """
-
-    scores: Tensor
-    quality: Tensor
-    segments: tuple[float, ...]
-    heads: tuple[float, ...]
-
-    @property
-    def static(self) -> float:
-        """The cost of the backbone without exits."""
-        return sum(self.segments)
-
-    @property
-    def static_quality(self) -> float:
-        """The mean quality of the final exit."""
-        return float(self.quality[-1].mean())
 
 
 @dataclass(frozen=True)
@@ -189,5 +164,5 @@ def _best_cut(scores: Tensor, gain: Tensor, order: Tensor) -> tuple[float, float
     ends, cuts = ends[free], cuts[free]
     if len(ends) == 0:
         return 1.0, 0.0
-    best = int(sums[ends].argmax())
+    best = int(sums[ends].max(0).indices)
     return float(cuts[best]), float(sums[ends[best]])

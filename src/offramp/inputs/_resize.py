@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from offramp.errors import UsageError
-from offramp.export.parts import Tensors
+
+if TYPE_CHECKING:
+    from offramp.inputs.image import ImageInput
+
+Tensors = tuple[Tensor, ...]
 
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
 
-class Preprocess(nn.Module):
+class Resize(nn.Module):
     """Pictures to what a model reads: shorter side to size ÷ crop_pct with anti-aliasing, centre crop, normalise.
 
     Pillow's resampling is a weighted mean in each direction, rounded to bytes after each. Here it is two products with
@@ -24,7 +27,7 @@ class Preprocess(nn.Module):
     megapixels: the work grows with their size.
 
     Args:
-        data_config: timm's data configuration of the model.
+        target: what the images shall be.
 
     Raises:
         UsageError: a configuration with another crop, interpolation or a size that is not square.
@@ -33,19 +36,19 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, data_config: Mapping[str, Any]) -> None:
+    def __init__(self, target: ImageInput) -> None:
         super().__init__()
-        _, height, width = data_config["input_size"]
-        interpolation = data_config["interpolation"]
-        if height != width or interpolation not in _SUPPORT or data_config.get("crop_mode", "center") != "center":
+        _, height, width = target.input_size
+        interpolation = target.interpolation
+        if height != width or interpolation not in _SUPPORT or target.crop_mode != "center":
             raise UsageError(
                 "preprocessing in the graph is for square images, bilinear or bicubic, with a centre crop; this model "
-                f"has {height} × {width}, {interpolation}, {data_config.get('crop_mode')}"
+                f"has {height} × {width}, {interpolation}, {target.crop_mode}"
             )
         self.size, self.support = height, _SUPPORT[interpolation]
-        self.resized = math.floor(height / data_config["crop_pct"])
-        self.register_buffer("mean", torch.tensor(data_config["mean"])[:, None, None])
-        self.register_buffer("std", torch.tensor(data_config["std"])[:, None, None])
+        self.resized = math.floor(height / target.crop_pct)
+        self.register_buffer("mean", torch.tensor(target.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(target.std)[:, None, None])
 
     def forward(self, pictures: Tensors) -> Tensors:
         """Bytes ``(B, H, W, C)``, any H and W, to ``(B, C, size, size)``."""

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offramp.calibration.search import Columns, midway
 from offramp.errors import GoalError
+from offramp.search.columns import Columns
+from offramp.search.frontier import midway
 
 
 def exit_distribution(columns: Columns, budget: float) -> tuple[float, ...]:

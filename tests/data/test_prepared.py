@@ -2,38 +2,39 @@
 
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
 from helpers import squares, tiny_model
 from PIL import Image
 
-from offramp.data import ImageDataset, loader, open_splits
-from offramp.data.images import TrainingStream, to_tensor
+from offramp.data import Prepared, loader, open_splits
+from offramp.data.stream import TrainingStream
 
 AUGMENT = {"scale": (0.3, 1.0), "hflip": 0.5, "color_jitter": 0.4}
 
 
 def test_timm_decides_size_and_normalisation():
-    config = {**tiny_model().data_config, "mean": (0.25,), "std": (0.5,)}
-    x = to_tensor(Image.fromarray(np.full((40, 40, 3), 255, np.uint8)), config)
-    assert x.shape == (1, 1, 16, 16)
+    reads = replace(tiny_model().input, mean=(0.25,), std=(0.5,))
+    x = reads.transform()(Image.fromarray(np.full((40, 40, 3), 255, np.uint8)))
+    assert x.shape == (1, 16, 16)
     assert torch.allclose(x, torch.full_like(x, 1.5))
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone():
-    config = tiny_model().data_config
-    dataset = ImageDataset(squares(8), config, AUGMENT)
+    reads = tiny_model().input
+    dataset = Prepared(squares(8), reads, AUGMENT)
     first = dataset[0, 3][0]
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     dataset[0, 1]
     assert torch.equal(dataset[0, 3][0], first)
     assert not torch.equal(dataset[1, 3][0], first)
-    assert not torch.equal(ImageDataset(squares(8), config, AUGMENT, seed=1)[0, 3][0], first)
+    assert not torch.equal(Prepared(squares(8), reads, AUGMENT, seed=1)[0, 3][0], first)
 
 
 def test_augmentation_leaves_the_random_state_of_others_alone():
-    dataset = ImageDataset(squares(8), tiny_model().data_config, AUGMENT)
+    dataset = Prepared(squares(8), tiny_model().input, AUGMENT)
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
     dataset[0, 3]
     assert random.getstate() == states[0]
@@ -56,7 +57,7 @@ def test_the_stream_starts_anywhere_and_goes_on_as_it_would_have():
 
 def test_loader_keeps_the_order():
     samples = squares(10)
-    targets = torch.cat([y for _, y in loader(samples, tiny_model().data_config, 4)])
+    targets = torch.cat([y for _, y in loader(samples, tiny_model().input, 4)])
     assert targets.tolist() == samples.targets.tolist()
 
 

@@ -1,0 +1,9 @@
+"""Inputs: what one sample is, how a file becomes one, and how a sample becomes what a backbone reads.
+
+A new kind is one file here and one line in ``offramp.registry.INPUTS``.
+"""
+
+from offramp.inputs._input import Input, input_from_json, input_to_json
+from offramp.inputs.image import ImageInput
+
+__all__ = ["ImageInput", "Input", "input_from_json", "input_to_json"]

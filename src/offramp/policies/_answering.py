@@ -1,0 +1,44 @@
+"""Thresholds for policies that answer otherwise than their heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from offramp.search import Columns, Seen, frontier
+from offramp.types import Evidence
+
+if TYPE_CHECKING:
+    from offramp.policies._policy import Policy
+
+_PRICES = 60
+
+
+def searched(policy: Policy, seen: Seen, compares: bool = False) -> Iterable[tuple[float, ...]]:
+    """Thresholds for a policy's own answers, from the frontier on the half of the table that it is chosen on.
+
+    Args:
+        policy: which answers at each of its exits, whatever its thresholds.
+        seen: the table.
+        compares: whether the policy's scores see the answer before.
+    """
+    for point in frontier(_answered(policy, seen, compares), _PRICES):
+        yield tuple(1.0 if t is None else t for t in point.thresholds)
+
+
+def _answered(policy: Policy, seen: Seen, compares: bool) -> Columns:
+    """What the search reads: scores and quality of these answers, all heads on."""
+    table, task, columns = seen.chosen, seen.task, seen.columns(seen.chosen)
+    sign = 1.0 if task.higher_is_better else -1.0
+    state, previous, scores, quality = policy.init(len(table)), None, [], []
+    for k in policy.heads:
+        output = table.of(k)
+        decision = policy.step(state, Evidence(k, output, columns.scores[k], task))
+        state, together = decision.state, output if decision.output is None else decision.output
+        scores.append(task.score(policy.score, together, previous).double())
+        previous = together if compares else None
+        quality.append(sign * task.quality(together, table.targets).double())
+    return replace(columns, scores=torch.stack(scores), quality=torch.stack([*quality, columns.quality[-1]]))
