@@ -16,6 +16,7 @@ from .errors import UsageError as UsageError
 from .export import export_onnx as export_onnx
 from .model import EarlyExitModel as EarlyExitModel
 from .model import attach as attach
+from .pipeline import evaluate as evaluate
 from .policies import Policy as Policy
 from .policies import replay as replay
 from .registry import register as register

@@ -19,7 +19,7 @@ from offramp.artifact import Artifact, load_artifact, refuse_foreign, round_to_f
 from offramp.backbones import cut, input_size, read_checkpoint
 from offramp.calibration import calibrate
 from offramp.cost import profile
-from offramp.data import Splits, loader, open_splits
+from offramp.data import Data, Splits, as_splits, loader, open_splits
 from offramp.engine import Runtime, tabulate, tabulate_in
 from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
@@ -100,7 +100,9 @@ def _teacher(section: TeacherSection, model: EarlyExitModel) -> Teacher:
     return Teacher(timm_model(section, model.num_outputs), section.weight, section.temperature)
 
 
-def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool = False) -> Artifact | None:
+def train_recipe(
+    recipe: Recipe, out: Path, device: str = "auto", progress: bool = False, tracker: str | None = None
+) -> Artifact | None:
     """Train, tabulate on validation, calibrate for the recipe's goal, and write the artifact.
 
     Checkpoints, log and splits are kept in ``OUT.run`` beside the artifact; the same call resumes a run that was
@@ -135,6 +137,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str = "auto", progress: bool
         curriculum=None if recipe.curriculum is None else Curriculum(**recipe.curriculum.model_dump()),
         device=device,
         progress=progress,
+        tracker=tracker,
         origin=_origin(recipe.backbone),
         **recipe.training.model_dump(),
     )
@@ -200,52 +203,53 @@ def check_classes(splits: Splits, data: str, task: Task, outputs: int, known: Se
 
 
 def evaluate(
-    artifact: Artifact,
+    model: Artifact | EarlyExitModel,
     policy: Policy,
-    splits: Splits,
+    data: Splits | Data,
     split: str = "test",
     batch: int = 64,
     progress: bool = False,
     runtime: Runtime | None = None,
 ) -> dict[str, Any]:
-    """What a model with a policy is worth on a split, as JSON values.
+    """What a model with a policy is worth on data, as JSON values.
 
-    The measured speed-up is timed on 512 images of the split, spaced evenly over it.
+    The measured speed-up is timed on 512 samples, spaced evenly over the data.
 
     Args:
-        artifact: the model.
+        model: the model; or an artifact, whose cost table is taken.
         policy: who leaves where.
-        splits: the data.
-        split: ``test``, ``validation`` or ``train``.
+        data: splits; or samples, a map-style data set or its loader, all of which are read.
+        split: which of the splits: ``test``, ``validation`` or ``train``.
         batch: the batch to time with.
         progress: whether to show progress bars.
         runtime: what computes both the answers and the times; PyTorch in fp32 if not given.
 
     Raises:
-        UsageError: an unknown split, or a policy for another model.
-        DataError: a split that the data does not have, or an image in it that cannot be read.
+        UsageError: an unknown split, a policy for another model, or a stream.
+        DataError: a split that the data does not have, or a sample in it that cannot be read.
     """
-    return evaluate_each(artifact, {"": policy}, splits, split, batch, progress, runtime)[""]
+    return evaluate_each(model, {"": policy}, data, split, batch, progress, runtime)[""]
 
 
 def evaluate_each(
-    artifact: Artifact,
+    model: Artifact | EarlyExitModel,
     policies: Mapping[str, Policy],
-    splits: Splits,
+    data: Splits | Data,
     split: str = "test",
     batch: int = 64,
     progress: bool = False,
     runtime: Runtime | None = None,
 ) -> dict[str, dict[str, Any]]:
     """``evaluate`` for several policies by name; the data goes through the model once for all of them."""
+    splits = data if isinstance(data, Splits) else as_splits(data, split)
     samples = splits.of(split)
-    model = artifact.model
-    table = tabulate_samples(model, splits, split, progress, runtime=runtime)
-    costs = artifact.costs or profile(model, repeats=0)
+    inner, costs = (model, None) if isinstance(model, EarlyExitModel) else (model.model, model.costs)
+    table = tabulate_samples(inner, splits, split, progress, runtime=runtime)
+    costs = costs or profile(inner, repeats=0)
     results = {}
     for name, policy in policies.items():
-        result = evaluate_table(table, costs, policy, model.task)
-        timing = bench_policy(model, policy, samples, [batch], 512, 5, progress, runtime)[0]
+        result = evaluate_table(table, costs, policy, inner.task)
+        timing = bench_policy(inner, policy, samples, [batch], 512, 5, progress, runtime)[0]
         result["dynamic"]["speedup"]["measured"] = timing["measured_speedup"]
         result["dynamic"]["speedup_intervals"]["measured_range"] = timing["measured_speedup_range"]
         conditions = {key: timing[key] for key in ("runtime", "precision", "threads")}

@@ -34,7 +34,8 @@ class DataSection(_Section):
     """Where samples come from."""
 
     source: str
-    """``digits``, a folder, an ``.npz`` file, or ``torchvision/NAME``."""
+    """As ``offramp.data.open_splits`` takes it: ``digits``, a folder, an ``.npz`` file, ``.tar`` shards,
+    ``torchvision/NAME``, ``hf/OWNER/NAME``."""
     validation: int | float | None = None
     """How many samples, or what share, to cut for validation where the source has no such split."""
 
@@ -114,7 +115,9 @@ class TrainingSection(_Section):
 
     epochs: Annotated[int, Field(ge=0)] = 10
     batch_size: Annotated[int, Field(ge=1)] = 64
+    accumulate: Annotated[int, Field(ge=1)] = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = 1.0
@@ -126,6 +129,7 @@ class TrainingSection(_Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     optimizer: str = "adamw"
     workers: Annotated[int, Field(ge=0)] = 0
+    activation_checkpointing: bool = False
 
 
 class GoalSection(_Section):

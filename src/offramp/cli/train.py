@@ -17,6 +17,9 @@ def command(
     recipe: Annotated[Path, typer.Argument(help="A recipe file; - reads stdin.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where the model goes; checkpoints and log go to OUT.run.")],
     data: Annotated[str | None, typer.Option(help="Data to use instead of the recipe's source.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="A tracker that accelerate knows, such as tensorboard; it writes to OUT.run.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -30,7 +33,7 @@ def command(
 
     err.print(f"training {plan.name}: {plan.backbone.name}, {len(plan.exits)} early exits, data {plan.data.source}")
     warnings.filterwarnings("ignore", "Grad strides do not match")  # convolutions, several processes
-    artifact = train_recipe(plan, out_folder, device, progress=True)
+    artifact = train_recipe(plan, out_folder, device, progress=True, tracker=tracker)
     if artifact is None:
         return
     assert artifact.policy is not None

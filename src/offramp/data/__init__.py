@@ -1,6 +1,6 @@
 """Data: where samples come from, how they are split, how they become tensors."""
 
-from offramp.data.own import Data, Stream, as_samples, as_samples_or_stream
+from offramp.data.own import Data, Stream, as_samples, as_samples_or_stream, as_splits
 from offramp.data.prepared import Prepared, loader
 from offramp.data.samples import Samples, Splits
 from offramp.data.sources import open_splits
@@ -13,6 +13,7 @@ __all__ = [
     "Stream",
     "as_samples",
     "as_samples_or_stream",
+    "as_splits",
     "loader",
     "open_splits",
 ]

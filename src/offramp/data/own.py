@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sized
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from offramp._progress import track
 from offramp.data.huggingface import is_huggingface, samples_of
-from offramp.data.samples import Samples
+from offramp.data.samples import Samples, Splits, fingerprint
 from offramp.errors import DataError, UsageError
 
 Data = Samples | Dataset[Any] | DataLoader[Any]
@@ -59,10 +59,19 @@ def as_samples(data: Data | Stream) -> Samples:
     return found
 
 
+def as_splits(data: Data, split: str = "test") -> Splits:
+    """The same as one split of a data set that has no other. Raises as ``as_samples``."""
+    samples = as_samples(data)
+    record = {"source": type(data).__name__, "fingerprints": {split: fingerprint(samples)}}
+    return Splits({split: samples}, None, record)
+
+
 def as_samples_or_stream(data: Data | Stream) -> Samples | Stream:
     """The same, where a stream will do. Raises ``UsageError`` for one that does not know its length."""
     if isinstance(data, Samples | Stream):
         return data
+    if isinstance(data, str | Path):
+        raise UsageError(f"{str(data)!r} is the name of a source: offramp.data.open_splits opens it")
     if is_huggingface(data):
         return samples_of(data)
     if isinstance(data, DataLoader):
@@ -121,8 +130,3 @@ def _is_prepared(value: Any) -> bool:
     return isinstance(value, Tensor) or (
         isinstance(value, tuple) and bool(value) and all(isinstance(part, Tensor) for part in value)
     )
-
-
-def torch_target(value: np.ndarray) -> Any:
-    """A target as a loader collates it."""
-    return value.item() if value.ndim == 0 else torch.as_tensor(value)

@@ -18,6 +18,7 @@ from torch.nn import functional
 from offramp._batches import Inputs
 from offramp.errors import DataError, UsageError
 from offramp.inputs._decode import in_mode, open_image
+from offramp.inputs._one import OneTensor
 from offramp.inputs._resize import Resize
 
 _LARGEST = 2**26
@@ -25,7 +26,7 @@ _LARGEST = 2**26
 
 
 @dataclass(frozen=True)
-class ImageInput:
+class ImageInput(OneTensor):
     """An image in RGB or, with one channel, in grey: timm's data configuration of a model, under timm's names.
 
     A sample is an image of Pillow's. Prepared it is float ``(C, H, W)``, resized, cropped and normalised; raw it is
@@ -68,11 +69,6 @@ class ImageInput:
             self.transform()
         except Exception as error:  # timm raises whatever odd values make it raise
             raise UsageError(f"timm makes no transform of {asdict(self)}: {error}") from error
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """One part, ``images``."""
-        return {"images": self.input_size}
 
     @property
     def raw_shapes(self) -> Mapping[str, tuple[int | str, ...]]:
@@ -130,17 +126,13 @@ class ImageInput:
 
     def check(self, x: Inputs, raw: bool = False) -> None:
         """Raise ``DataError`` unless it is ``(B, C, H, W)``, or raw uint8 ``(B, height, width, C)``."""
-        if not isinstance(x, Tensor):
-            raise DataError(f"images are one tensor, and this is a {type(x).__name__}")
+        if not raw:
+            super().check(x)
+            return
         channels = self.input_size[0]
-        if raw:
-            right = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[3] == channels
+        if not isinstance(x, Tensor) or x.dtype != torch.uint8 or x.ndim != 4 or x.shape[3] != channels:
+            found = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" if isinstance(x, Tensor) else "several"
             expected = f"uint8 pictures of shape (batch, height, width, {channels})"
-        else:
-            right = x.ndim == 4 and tuple(x.shape[1:]) == self.input_size
-            expected = f"images of shape (batch, {', '.join(map(str, self.input_size))})"
-        if not right:
-            found = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" if raw else tuple(x.shape)
             raise DataError(f"the model takes {expected}, these are {found}")
 
     def converted(self, x: Inputs, other: Any) -> Tensor:
@@ -159,8 +151,7 @@ class ImageInput:
 
     def about(self) -> str:
         """Size and normalisation."""
-        size = f"{list(self.input_size)} (channels, height, width)"
-        return f"images {size}, mean {list(self.mean)}, standard deviation {list(self.std)}"
+        return f"{super().about()}, mean {list(self.mean)}, standard deviation {list(self.std)}"
 
     @property
     def _mode(self) -> str:
