@@ -2,6 +2,7 @@ from . import convert as convert
 from . import layouts as layouts
 from .artifact import load as load
 from .artifact import save as save
+from .artifact.hub import push as push
 from .calibration import calibrate as calibrate
 from .cost import profile as profile
 from .engine import anytime as anytime

@@ -36,6 +36,9 @@ from offramp.versions import host, versions
 if TYPE_CHECKING:
     from offramp.export.metadata import ExportedFile
 
+_LARGEST = 2**26
+"""Numbers of a table that is kept as it is; a larger one is kept compact."""
+
 
 def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
     """The untrained model of a recipe.
@@ -271,7 +274,10 @@ def tabulate_samples(
     record = splits.record
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
     tracked = track(batches, split, len(batches), progress)
-    return tabulate(model, tracked, about) if runtime is None else tabulate_in(runtime, model, tracked, about)
+    compact = len(model.after) * len(splits.of(split)) * model.num_outputs > _LARGEST
+    if runtime is None:
+        return tabulate(model, tracked, about, compact)
+    return tabulate_in(runtime, model, tracked, about, compact)
 
 
 def file_batches(

@@ -87,6 +87,11 @@ class Table(Mapping[str, Entry]):
         self._own.setdefault(name, Entry(path, about, paper, module.partition(".")[0]))
         self._registered[name] = target
 
+    def forget(self, name: str) -> None:
+        """Take a name away that was registered in this process."""
+        if name in self._registered:
+            del self._registered[name], self._own[name]
+
     def resolve(self, name_or_object: Any) -> Any:
         """The object behind a name; an object is returned as it is. Raises ``UsageError`` for an unknown name."""
         if not isinstance(name_or_object, str):

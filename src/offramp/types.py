@@ -126,13 +126,14 @@ class ExitTable:
     """Every exit's output for every sample of a data set: all that calibration, replay and reports need.
 
     Args:
-        outputs: float32, or float16 to save space, ``(exits, samples, num_outputs)``, exits in order, the final exit
-            last.
+        outputs: float32 ``(exits, samples, num_outputs)``, exits in order, the final exit last; of a compact table
+            float16, distances from the largest of each row.
         targets: what is true, shape ``(samples,)``.
         after: for each exit the block that it reads; the final exit has the depth of the backbone.
         heads: for each exit the name of its head; the final exit is called ``final``.
         task: the name of the task that says what an output means.
         provenance: data set, split, runtime, precision, versions: where the numbers come from.
+        largest: of each row of a compact table, float32 ``(exits, samples)``.
     """
 
     outputs: Tensor
@@ -141,23 +142,45 @@ class ExitTable:
     heads: tuple[str, ...]
     task: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    largest: Tensor | None = None
 
     def __len__(self) -> int:
         return self.outputs.shape[1]
 
     def of(self, k: int) -> Tensor:
         """The outputs of one exit, float32 ``(samples, num_outputs)``."""
-        return self.outputs[k].float()
+        own = self.outputs[k].float()
+        return own if self.largest is None else own + self.largest[k][:, None]
 
     def each(self) -> Iterator[Tensor]:
         """The outputs of every exit in turn, as ``of`` gives them."""
         return map(self.of, range(len(self.outputs)))
 
-    def take(self, rows: Tensor) -> ExitTable:
+    def take(self, rows: Tensor | slice) -> ExitTable:
         """The same table for some of the samples, in the order of ``rows``."""
-        return ExitTable(
-            self.outputs[:, rows], self.targets[rows], self.after, self.heads, self.task, dict(self.provenance)
-        )
+        largest = None if self.largest is None else self.largest[:, rows]
+        about = dict(self.provenance)
+        return ExitTable(self.outputs[:, rows], self.targets[rows], self.after, self.heads, self.task, about, largest)
+
+    def compact(self) -> ExitTable:
+        """The same in half the space.
+
+        The largest output of a row is kept as it is, the others as their distance from it in float16: exact to one part
+        in two thousand of the distance, so that what is near the largest is told apart from it, and no answer changes.
+        """
+        if self.largest is not None:
+            return self
+        outputs = torch.empty(self.outputs.shape, dtype=torch.float16)
+        largest = torch.empty(self.outputs.shape[:2])
+        for k, own in enumerate(self.each()):
+            outputs[k], largest[k] = distances(own)
+        return ExitTable(outputs, self.targets, self.after, self.heads, self.task, dict(self.provenance), largest)
+
+
+def distances(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs ``(n, num_outputs)`` as a compact table keeps them: float16 distances, and the largest ``(n,)``."""
+    largest = output.amax(1)
+    return (output - largest[:, None]).clamp(min=-65504).half(), largest
 
 
 @dataclass(frozen=True)

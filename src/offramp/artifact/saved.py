@@ -35,8 +35,9 @@ from offramp.versions import version
 FORMAT = 3
 """Format 1 had no checksums, and formats 1 and 2 knew no input but images; both are still read."""
 _CONFIG, _WEIGHTS, _POLICY = "config.json", "model.safetensors", "policy.json"
-_TABLE, _COSTS, _CARD = "validation.safetensors", "costs.json", "card.md"
-_OWN = (_CONFIG, _WEIGHTS, _POLICY, _TABLE, _COSTS, _CARD)
+_TABLE, _COSTS, CARD = "validation.safetensors", "costs.json", "card.md"
+OWN = (_CONFIG, _WEIGHTS, _POLICY, _TABLE, _COSTS, CARD)
+"""The files of an artifact."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def save(
     except (TypeError, ValueError) as error:
         raise UsageError(f"this model cannot be saved, one of its arguments is no plain value: {error}") from error
     weights = {k: _smallest(v.detach().contiguous().cpu()) for k, v in model.state_dict().items()}
-    with replacing(path, _OWN) as folder:
+    with replacing(path, OWN) as folder:
         save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
         if policy is not None:
             save_policy(policy, folder / _POLICY)
@@ -104,7 +105,7 @@ def save(
             write_json(folder / _COSTS, costs.to_json())
         files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
         write_json(folder / _CONFIG, signed(config, files))
-        (folder / _CARD).write_text(card(config, policy))
+        (folder / CARD).write_text(card(config, policy))
 
 
 def refuse_foreign(path: str | Path) -> None:
@@ -149,7 +150,8 @@ def load_artifact(path: str | Path) -> Artifact:
     """All that an artifact holds.
 
     Args:
-        path: a folder, or the name of a model that comes with Offramp (``offramp list models``).
+        path: a folder; the name of a model that comes with Offramp (``offramp list models``); or ``hf-hub:owner/name``,
+            an artifact on the hub (``offramp.push``).
 
     Raises:
         ArtifactError: no artifact there; one that is damaged, was changed, or is of a newer format; parts that do not
@@ -157,7 +159,7 @@ def load_artifact(path: str | Path) -> Artifact:
     """
     path = _place(path)
     try:
-        files = read_whole(path, _OWN)
+        files = read_whole(path, OWN)
     except OSError as error:
         raise ArtifactError(f"{path} could not be read: {error.strerror or error}") from error
     config = _current(_checked(path, files))
@@ -209,7 +211,7 @@ def _checked(path: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
         raise ArtifactError(f"{path / _CONFIG} is damaged or not Offramp's: it has no checksums")
     if sums.get("config") != _digest({**config, "sha256": {"files": listed}}):
         raise ArtifactError(f"{path / _CONFIG} was changed after it was saved: its checksum is another")
-    for name in sorted({*listed, *files} - {_CONFIG, _CARD}):
+    for name in sorted({*listed, *files} - {_CONFIG, CARD}):
         if name not in files:
             raise ArtifactError(f"{path / name} is missing")
         if listed.get(name) != hashlib.sha256(files[name]).hexdigest():
@@ -240,7 +242,11 @@ def _smallest(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _place(path: str | Path) -> Path:
-    """The folder at a path; where there is none, that of the model in the box with this name."""
+    """The folder at a path; where there is none, that of the model in the box, or on the hub, with this name."""
+    if str(path).startswith("hf-hub:"):
+        from offramp.artifact.hub import fetched
+
+        return fetched(str(path))
     if not Path(path).exists() and str(path) in MODELS:
         return Path(MODELS.resolve(str(path)))
     return Path(path)

@@ -37,8 +37,10 @@ def random_order(table: ExitTable, seed: int) -> tuple[Tensor, str]:
 def _row_keys(table: ExitTable) -> list[bytes]:
     """A digest of what each sample has in a table: its outputs at every exit, and its target."""
     keys = []
-    for outputs, targets in zip(table.outputs.split(_BLOCK, 1), table.targets.split(_BLOCK), strict=True):
-        own = (outputs.half().transpose(0, 1), targets)  # the same for a table that is stored in float16
+    for first in range(0, len(table), _BLOCK):
+        block = table.take(slice(first, first + _BLOCK)).compact()  # so that a compact table has the same order
+        targets = block.targets
+        own = (block.outputs.transpose(0, 1), targets)
         parts = [t.reshape(len(targets), -1).contiguous().view(torch.uint8).numpy() for t in own]
         keys += [hashlib.sha256(row.tobytes()).digest() for row in np.hstack(parts)]
     return keys

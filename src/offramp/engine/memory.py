@@ -37,7 +37,7 @@ def peak_memory(
     Raises:
         DataError: the process failed.
     """
-    if _peak() is None:
+    if peak_mb() is None:
         return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,11 +75,11 @@ def main() -> None:
     spec = json.loads(sys.argv[1])
     runtime: Any = open_runtime(spec["runtime"], spec["precision"], spec["threads"])
     x = input_from_json(spec["input"]).example(spec["batch"])
-    before = _peak()
+    before = peak_mb()
     call = _opened(runtime, spec, x)
     for _ in range(3):
         call(x)
-    peak = _peak()
+    peak = peak_mb()
     assert peak is not None
     assert before is not None
     print(json.dumps({"peak_mb": peak, "run_mb": peak - before}))
@@ -99,7 +99,7 @@ def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Inputs) -> 
     return runtime.static(model.static, parts(x)[0]) if static else runtime.dynamic(model, policy)
 
 
-def _peak() -> float | None:
+def peak_mb() -> float | None:
     """Megabytes; None where the system does not tell.
 
     Linux hands ``ru_maxrss`` on from the process that started this one, so its own book is read there.

@@ -26,6 +26,7 @@ def tabulate(
     model: EarlyExitModel,
     loader: Iterable[tuple[Inputs, Tensor]],
     provenance: Mapping[str, Any] | None = None,
+    compact: bool = False,
 ) -> ExitTable:
     """Run all exits on all samples and keep what they said; decisions are then made from the table.
 
@@ -33,6 +34,7 @@ def tabulate(
         model: the model; it computes in evaluation mode, whatever mode it is in.
         loader: batches as the model's input prepares them, such as images ``(B, C, H, W)``, and targets ``(B,)``.
         provenance: JSON values that say which data this is; they travel with the table.
+        compact: whether to keep a compact table (``ExitTable.compact``), of half the size.
 
     Raises:
         UsageError: a loader without a batch.
@@ -47,7 +49,7 @@ def tabulate(
     precision = "bf16" if like.dtype == torch.bfloat16 else "fp32"
     about = {"runtime": "torch", "precision": precision, "device": str(like.device), "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
-    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})})
+    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})}, compact)
 
 
 def tabulate_in(
@@ -55,6 +57,7 @@ def tabulate_in(
     model: EarlyExitModel,
     loader: Iterable[tuple[Inputs, Tensor]],
     provenance: Mapping[str, Any] | None = None,
+    compact: bool = False,
 ) -> ExitTable:
     """The same as computed by a runtime, for thresholds that belong to it and to its precision.
 
@@ -69,7 +72,7 @@ def tabulate_in(
 
     about = {"runtime": runtime.name, "precision": runtime.precision, "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
-    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})})
+    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})}, compact)
 
 
 def tabulate_file(
@@ -110,15 +113,31 @@ def _table(
     heads: tuple[str, ...],
     task: str,
     about: Mapping[str, Any],
+    compact: bool = False,
 ) -> ExitTable:
-    rows, targets = [], []
+    pieces: list[ExitTable] = []
     for x, target in loader:
-        rows.append(torch.stack(list(outputs(x))))
-        targets.append(target.cpu())
-    if not rows:
+        piece = ExitTable(torch.stack(list(outputs(x))), target.cpu(), after, heads, task, about)
+        if not torch.isfinite(piece.outputs).all():
+            raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
+        pieces.append(piece.compact() if compact else piece)
+    if not pieces:
         raise UsageError("the loader gave no batch: there is nothing to tabulate")
+    return _joined(pieces)
+
+
+def _joined(pieces: list[ExitTable]) -> ExitTable:
+    """One table of several; each piece is let go once it is copied, so that no more than one table is held."""
+    first, samples = pieces[0], sum(map(len, pieces))
     with torch.inference_mode(False):
-        table = torch.cat(rows, dim=1).clone()
-    if not torch.isfinite(table).all():
-        raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
-    return ExitTable(table, torch.cat(targets), after, heads, task, about)
+        outputs = first.outputs.new_empty(len(first.after), samples, first.outputs.shape[2])
+        largest = None if first.largest is None else first.largest.new_empty(len(first.after), samples)
+        targets = torch.cat([piece.targets for piece in pieces])
+        filled = samples
+        while pieces:
+            piece = pieces.pop()
+            rows = slice(filled - len(piece), filled)
+            outputs[:, rows], filled = piece.outputs, rows.start
+            if largest is not None and piece.largest is not None:
+                largest[:, rows] = piece.largest
+    return ExitTable(outputs, targets, first.after, first.heads, first.task, first.provenance, largest)
