@@ -35,12 +35,12 @@ import offramp
 from benchmarks import publish
 from offramp._progress import track
 from offramp.artifact import load_artifact, load_table
-from offramp.artifact.saved import signed
+from offramp.artifact.saved import sealed
 from offramp.data import open_splits
 from offramp.engine import open_runtime
 from offramp.errors import OfframpError
 from offramp.export.metadata import DIGEST, ENTRY
-from offramp.export.metadata import signed as signed_file
+from offramp.export.metadata import sealed as sealed_file
 from offramp.inputs._decode import open_image
 from offramp.policies import load_policy, policy_to_json
 from offramp.policies.ensemble import Ensemble
@@ -167,7 +167,7 @@ def artifact_kind(folder: Path, model: Any, table: Any, costs: Any) -> Kind:
         name = ("config.json", "policy.json", "costs.json")[int(rng.integers(3))]
         (path / name).write_text(json.dumps(swapped(json.loads(whole[name]), rng)))
 
-    def resigned(rng: np.random.Generator) -> None:
+    def resealed(rng: np.random.Generator) -> None:
         files = dict(config["sha256"]["files"])
         changed = {k: v for k, v in config.items() if k != "sha256"}
         name = ("config.json", "policy.json", "costs.json")[int(rng.integers(3))]
@@ -179,11 +179,11 @@ def artifact_kind(folder: Path, model: Any, table: Any, costs: Any) -> Kind:
             content = json.dumps(swapped(json.loads(whole[name]), rng)).encode()
             (path / name).write_bytes(content)
             files[name] = hashlib.sha256(content).hexdigest()
-        (path / "config.json").write_text(json.dumps(signed(changed, files)))
+        (path / "config.json").write_text(json.dumps(sealed(changed, files)))
 
     damages = {name: anywhere(damage) for name, damage in DAMAGE.items()}
     return Kind(
-        path, read, {**damages, "swapped": swap, "swapped, checksum right": resigned}, free={"swapped, checksum right"}
+        path, read, {**damages, "swapped": swap, "swapped, checksum right": resealed}, free={"swapped, checksum right"}
     )
 
 
@@ -199,15 +199,15 @@ def file_kind(folder: Path, model: Any) -> Kind:
         trace = session(x)
         return trace.output, trace.exit, session.file.policy, dict(session.file.about)
 
-    def resigned(rng: np.random.Generator) -> None:
+    def resealed(rng: np.random.Generator) -> None:
         proto = onnx.ModelProto()
         proto.CopyFrom(whole)
         kept = [p for p in proto.metadata_props if p.key not in (ENTRY, DIGEST)]
         del proto.metadata_props[:]
         proto.metadata_props.extend(kept)
-        path.write_bytes(signed_file(proto, swapped(about, rng)))
+        path.write_bytes(sealed_file(proto, swapped(about, rng)))
 
-    return Kind(path, read, {**in_bytes(path), "swapped, checksum right": resigned}, free={"swapped, checksum right"})
+    return Kind(path, read, {**in_bytes(path), "swapped, checksum right": resealed}, free={"swapped, checksum right"})
 
 
 def kinds(folder: Path) -> dict[str, Kind]:

@@ -22,9 +22,10 @@ from torch import Tensor
 import offramp
 from benchmarks import publish
 from offramp.artifact import Artifact, load_artifact
+from offramp.bench import macs_speedup, measure
 from offramp.cost import profile
 from offramp.data import Samples, loader
-from offramp.engine import macs_speedup, measure, open_runtime, tabulate_file
+from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import FileRuntime
 from offramp.export import export_static_onnx

@@ -18,8 +18,9 @@ import torch
 
 import offramp
 from benchmarks import publish
-from offramp.engine import open_runtime, peak_memory
-from offramp.engine.bench import bench_forced
+from offramp.bench import peak_memory
+from offramp.bench.rows import bench_forced
+from offramp.engine import open_runtime
 from offramp.policies.forced import forced_shares
 
 SHARES = (0.3, 0.2, 0.2, 0.1, 0.2)

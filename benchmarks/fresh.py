@@ -67,14 +67,14 @@ def main() -> None:
         with np.load(folder / "found.npz") as found:
             for n, x in images.items():
                 trace = offramp.run(model, x, policy)
-                output, exit = found[f"{n}output"], found[f"{n}exit"]
+                output, left = found[f"{n}output"], found[f"{n}exit"]
                 assert output.shape == trace.output.shape
                 rows.append(
                     {
                         "batch": int(n),
-                        "same_exit": float((exit == trace.exit.numpy()).mean()) if len(exit) else None,
+                        "same_exit": float((left == trace.exit.numpy()).mean()) if len(left) else None,
                         "largest_difference": float(np.abs(output - trace.output.numpy()).max(initial=0)),
-                        "exits": np.bincount(exit, minlength=len(model.after)).tolist(),
+                        "exits": np.bincount(left, minlength=len(model.after)).tolist(),
                     }
                 )
     publish("fresh", {"model": str(args.model), "installed": installed, "rows": rows})

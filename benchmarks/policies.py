@@ -20,12 +20,12 @@ from benchmarks import publish
 from benchmarks.compare.rows import area_of
 from offramp._progress import track
 from offramp.artifact import load_artifact
+from offramp.bench.measure import macs_speedup
+from offramp.bench.rows import bench_policy
 from offramp.calibration import Columns, columns_of, fit_temperatures, halves
 from offramp.calibration.references import at_random, oracle
 from offramp.calibration.risk import METHODS
 from offramp.calibration.rules import rules
-from offramp.engine.bench import bench_policy
-from offramp.engine.measure import macs_speedup
 from offramp.errors import GoalError
 from offramp.pipeline import open_for, tabulate_samples
 from offramp.policies import Policy, replay
@@ -48,11 +48,11 @@ def ways(validation: ExitTable, costs: CostTable) -> dict[str, Choose]:
 
     found: dict[str, Choose] = {
         "max-probability, one threshold": lambda s: offramp.calibrate(validation, costs, target_speedup=s, shared=True),
-        "max-probability, one an exit": per_exit("confidence"),
-        "margin, one an exit": per_exit("margin"),
-        "entropy, one an exit": per_exit("entropy"),
-        "energy, one an exit": per_exit("energy"),
-        "temperature-scaled, one an exit": lambda s: offramp.calibrate(
+        "max-probability, one per exit": per_exit("confidence"),
+        "margin, one per exit": per_exit("margin"),
+        "entropy, one per exit": per_exit("entropy"),
+        "energy, one per exit": per_exit("energy"),
+        "temperature-scaled, one per exit": lambda s: offramp.calibrate(
             chosen, costs, target_speedup=s, temperatures=temperatures
         ),
     }

@@ -24,7 +24,7 @@ from torch import Tensor
 import offramp
 from benchmarks import publish
 from offramp.artifact import load_table, save_table
-from offramp.engine.memory import peak_mb
+from offramp.bench.memory import peak_mb
 from offramp.testing._small import SIZE, tiny_vit
 
 DEPTH, BATCH = 9, 500

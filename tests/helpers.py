@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from offramp.testing._small import SIZE, images, spread_thresholds, squares, tiny_model, tiny_vit
-from offramp.types import CostTable, ExitTable, Parts
+from offramp.types import CostTable, ExitTable, PartCosts
 
 __all__ = ["SIZE", "images", "spread_thresholds", "squares", "tiny_model", "tiny_vit"]
 
@@ -53,7 +53,7 @@ def random_table(n: int = 400, exits: int = 3, classes: int = 5, seed: int = 0) 
 
 def simple_costs(exits: int = 3, head: float = 1.0) -> CostTable:
     """One block between exits; a block costs 10, stem and final classifier 1."""
-    return CostTable(tuple(range(1, exits + 1)), Parts(1.0, (10.0,) * (exits + 1), (head,) * exits, 1.0))
+    return CostTable(tuple(range(1, exits + 1)), PartCosts(1.0, (10.0,) * (exits + 1), (head,) * exits, 1.0))
 
 
 def run_cli(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from helpers import batches, images, tiny_model
 import offramp
 from offramp import ArtifactError, DataError, Exit, UsageError
 from offramp.artifact import load_artifact, save_table
-from offramp.artifact.saved import signed
+from offramp.artifact.saved import sealed
 from offramp.heads.linear import Linear
 from offramp.policies.threshold import Threshold
 
@@ -133,12 +133,12 @@ def test_every_bit_of_every_file_counts(saved):
             assert json.loads(flipped) == json.loads(content), f"byte {place} of {file.name} may be another"
 
 
-def resign(path, change):
+def reseal(path, change):
     """Somebody changes the configuration and knows how to make its checksum."""
     config = json.loads((path / "config.json").read_text())
     change(config)
     files = config.pop("sha256")["files"]
-    (path / "config.json").write_text(json.dumps(signed(config, files)))
+    (path / "config.json").write_text(json.dumps(sealed(config, files)))
 
 
 def backbone(**arguments):
@@ -180,7 +180,7 @@ DEMANDS = {
 @pytest.mark.parametrize(("change", "message"), DEMANDS.values(), ids=DEMANDS.keys())
 def test_a_configuration_cannot_ask_for_more_than_its_weights(saved, change, message):
     path = saved[-1]
-    resign(path, change)
+    reseal(path, change)
     asked = peak_memory()
     with pytest.raises(ArtifactError, match=message) as caught:
         offramp.load(path)

@@ -10,7 +10,8 @@ from helpers import images, tiny_model, tiny_vit
 import offramp
 from offramp import Exit, UsageError
 from offramp._device import current_device, device_named
-from offramp.engine import open_runtime, peak_memory
+from offramp.bench import peak_memory
+from offramp.engine import open_runtime
 from offramp.policies.threshold import Threshold
 
 pytestmark = pytest.mark.slow
@@ -99,7 +100,7 @@ def test_where_there_is_no_resource_module():
     """As on Windows."""
     code = (
         "import sys; sys.modules['resource'] = None\n"
-        "import offramp.engine, offramp.engine.memory, offramp.cli\n"
+        "import offramp.engine, offramp.bench.memory, offramp.cli\n"
         "print(offramp.engine.peak_memory.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -107,7 +108,7 @@ def test_where_there_is_no_resource_module():
 
 
 def test_a_system_that_does_not_tell_its_memory(monkeypatch):
-    monkeypatch.setattr("offramp.engine.memory.Path.exists", lambda _: False)
+    monkeypatch.setattr("offramp.bench.memory.Path.exists", lambda _: False)
     monkeypatch.setitem(sys.modules, "resource", None)
     runtime = open_runtime("torch")
     assert peak_memory(tiny_model(), Threshold((0.5,) * 3), runtime, 1, lambda folder: None) is None

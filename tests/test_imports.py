@@ -17,7 +17,7 @@ ORDER = [
     {"calibration"},
     {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},
-    {"training", "report"},
+    {"bench", "training", "report"},
     {"pipeline", "testing"},
     {"cli", "__main__"},
 ]
@@ -67,7 +67,7 @@ def test_what_needs_no_extra_works_without_one():
     extras = ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "openvino")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({extras!r}))\n"
-        "import offramp, offramp.cli, offramp.engine, offramp.engine.bench, offramp.calibration, offramp.pipeline\n"
+        "import offramp, offramp.cli, offramp.engine, offramp.bench.rows, offramp.calibration, offramp.pipeline\n"
         "from importlib import import_module\n"
         "for verb in ('demo', 'train', 'evaluate', 'calibrate', 'predict', 'monitor', 'bench', 'convert', 'list'):\n"
         "    import_module(f'offramp.cli.{verb}')\n"

@@ -1,4 +1,4 @@
-"""Parts of a package that somebody else wrote: everything knows them by name, and nothing here knows the package."""
+"""Parts of somebody else's package: everything knows them by name, and nothing here knows the package."""
 
 import json
 import os

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import simple_costs
 
-from offramp.types import CostTable, Parts, Tap, Trace
+from offramp.types import CostTable, PartCosts, Tap, Trace
 
 
 def test_tap_counts_its_tokens():
@@ -21,7 +21,7 @@ def test_cost_to_exit_counts_only_the_heads_that_run():
 
 def test_cost_table_survives_json():
     costs = CostTable(
-        (1,), Parts(1.0, (2.0, 3.0), (4.0,), 5.0), Parts(0.1, (0.2, 0.3), (0.4,), 0.5), 8, {"device": "cpu"}
+        (1,), PartCosts(1.0, (2.0, 3.0), (4.0,), 5.0), PartCosts(0.1, (0.2, 0.3), (0.4,), 0.5), 8, {"device": "cpu"}
     )
     assert CostTable.from_json(costs.to_json()) == costs
     assert simple_costs() == CostTable.from_json(simple_costs().to_json())

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from offramp.bench.measure import macs_speedup
 from offramp.calibration import calibrate
-from offramp.engine.measure import macs_speedup
 from offramp.errors import GoalError
 from offramp.model import EarlyExitModel
 from offramp.policies import replay
 from offramp.report import bootstrap_interval
-from offramp.types import CostTable, ExitTable, Parts
+from offramp.types import CostTable, ExitTable, PartCosts
 
 SPEEDUPS = (1.5, 2.0, 2.5)
 _SWEEP = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
@@ -27,7 +27,7 @@ def part_of(table: ExitTable, costs: CostTable, keep: Sequence[int]) -> tuple[Ex
     rows = [*keep, len(table.outputs) - 1]
     after, heads = (tuple(values[i] for i in rows) for values in (table.after, table.heads))
     exits = ExitTable(table.outputs[rows], table.targets, after, heads, table.task, table.provenance)
-    macs = Parts(costs.macs.stem, costs.macs.steps, tuple(costs.macs.heads[i] for i in keep), costs.macs.final)
+    macs = PartCosts(costs.macs.stem, costs.macs.steps, tuple(costs.macs.heads[i] for i in keep), costs.macs.final)
     return exits, CostTable(after[:-1], macs)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from offramp.types import CostTable, ExitTable, Parts
+from offramp.types import CostTable, ExitTable, PartCosts
 
-COSTS = CostTable((1, 2), Parts(1.0, (10.0, 10.0, 10.0), (1.0, 1.0), 1.0))
+COSTS = CostTable((1, 2), PartCosts(1.0, (10.0, 10.0, 10.0), (1.0, 1.0), 1.0))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ about = json.loads(session.get_modelmeta().custom_metadata_map["offramp"])
 for photo in photos:
     images = np.asarray(Image.open(photo).convert("RGB"))[None]
     start = time.perf_counter()
-    output, exit, score = session.run(["output", "exit", "score"], {"images": images})
+    output, left, score = session.run(["output", "exit", "score"], {"images": images})
     ms = 1000 * (time.perf_counter() - start)
     answer = int(output[0].argmax())
     label = about["classes"][answer] if about["classes"] else answer

@@ -264,13 +264,13 @@ def _last(final: str | Callable[..., nn.Module] | Exit, depth: int) -> Exit:
     return _named(found, depth)
 
 
-def _check_answers(head: nn.Module, exit: Exit, tap: Tap, task: Task, num_outputs: int) -> None:
+def _check_answers(head: nn.Module, place: Exit, tap: Tap, task: Task, num_outputs: int) -> None:
     """Raise ``UsageError`` for a head whose answer is not what the task reads; it is tried on a blank sample."""
     with evaluating(head), torch.no_grad():
         like = next(head.parameters(), torch.zeros(()))
         found = tuple(head(like.new_zeros(1, tap.tokens, tap.dim)).shape[1:])
     if found != (wanted := task.shape(tap, num_outputs)):
-        raise UsageError(f"head {exit.head!r} after block {exit.after} answers {found}; {task.name} reads {wanted}")
+        raise UsageError(f"head {place.head!r} after block {place.after} answers {found}; {task.name} reads {wanted}")
 
 
 class _Static(nn.Module):
@@ -298,9 +298,9 @@ def _fitting(given: Input | None, model: Any) -> Input:
     return given
 
 
-def _named(exit: Exit, after: int) -> Exit:
+def _named(place: Exit, after: int) -> Exit:
     """An exit by the number of its block and, where its head has one, by name: equal ones look equal."""
-    return replace(exit, after=after, head=HEADS.name_of(exit.head) or exit.head)
+    return replace(place, after=after, head=HEADS.name_of(place.head) or place.head)
 
 
 def _block(after: int | str, names: Sequence[str]) -> int:

@@ -17,11 +17,11 @@ from offramp._device import current_device
 from offramp._progress import track
 from offramp.artifact import Artifact, load_artifact, refuse_foreign, round_to_fp16, save
 from offramp.backbones import cut, input_size, read_checkpoint
+from offramp.bench.rows import bench_policy
 from offramp.calibration import calibrate
 from offramp.cost import profile
 from offramp.data import Data, Splits, as_splits, loader, open_splits
 from offramp.engine import Runtime, tabulate, tabulate_in
-from offramp.engine.bench import bench_policy
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
 from offramp.policies import Policy

@@ -241,6 +241,11 @@ def get_task(name_or_task: str | Task) -> Task:
     return task
 
 
+def direction(task: Task) -> float:
+    """1 where a higher metric is the better one, −1 where a lower one is."""
+    return 1.0 if task.higher_is_better else -1.0
+
+
 def task_name(task: Task) -> str:
     """The name that a task has in the table. Raises ``UsageError`` for one that is in none."""
     name = TASKS.name_of(type(task))

@@ -184,7 +184,7 @@ def distances(output: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Parts:
+class PartCosts:
     """One number for each part of a model: stem, every backbone block, every head, and the final classifier."""
 
     stem: float
@@ -212,13 +212,13 @@ class CostTable:
     """
 
     after: tuple[int, ...]
-    macs: Parts
-    seconds: Parts | None = None
+    macs: PartCosts
+    seconds: PartCosts | None = None
     batch_size: int = 1
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    p95: Parts | None = None
+    p95: PartCosts | None = None
 
-    def parts(self, unit: str) -> Parts:
+    def in_unit(self, unit: str) -> PartCosts:
         """The parts in one unit, ``macs``, ``seconds`` or ``p95``; ``ValueError`` where that was not measured."""
         chosen = {"macs": self.macs, "seconds": self.seconds, "p95": self.p95}.get(unit)
         if chosen is None:
@@ -227,7 +227,7 @@ class CostTable:
 
     def to_exit(self, heads: tuple[int, ...], unit: str = "macs") -> tuple[float, ...]:
         """The cost of leaving at each exit, the final exit last, when only ``heads`` (indices) run on the way."""
-        parts = self.parts(unit)
+        parts = self.in_unit(unit)
         costs, spent, done = [], parts.stem, 0
         for k, after in enumerate(self.after):
             spent += sum(parts.steps[done:after])

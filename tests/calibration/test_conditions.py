@@ -7,7 +7,7 @@ import torch
 from helpers import random_table, simple_costs
 
 from offramp import GoalError, UsageError, calibrate, replay
-from offramp.types import Parts
+from offramp.types import PartCosts
 from offramp.versions import host
 
 GOALS = ({"max_cost": 40.0}, {"target_speedup": 1.2}, {"max_drop": 0.1})
@@ -16,7 +16,7 @@ GOALS = ({"max_cost": 40.0}, {"target_speedup": 1.2}, {"max_drop": 0.1})
 def measured(**conditions):
     """Medians as in ``simple_costs``, one run in twenty takes twice as long."""
     parts = simple_costs().macs
-    late = Parts(2.0, (20.0,) * 4, (2.0,) * 3, 2.0)
+    late = PartCosts(2.0, (20.0,) * 4, (2.0,) * 3, 2.0)
     here = {"runtime": "torch", "precision": "fp32", "threads": torch.get_num_threads(), "host": host()}
     return replace(simple_costs(), seconds=parts, p95=late, conditions={**here, **conditions})
 
@@ -117,10 +117,10 @@ def test_one_threshold_for_every_goal_that_has_one():
 @pytest.mark.parametrize(
     "parts",
     [
-        Parts(0.0, (0.0,) * 4, (0.0,) * 3, 1.0),
-        Parts(-1.0, (10.0,) * 4, (1.0,) * 3, 1.0),
-        Parts(1.0, (float("nan"),) * 4, (1.0,) * 3, 1.0),
-        Parts(1.0, (float("inf"),) * 4, (1.0,) * 3, 1.0),
+        PartCosts(0.0, (0.0,) * 4, (0.0,) * 3, 1.0),
+        PartCosts(-1.0, (10.0,) * 4, (1.0,) * 3, 1.0),
+        PartCosts(1.0, (float("nan"),) * 4, (1.0,) * 3, 1.0),
+        PartCosts(1.0, (float("inf"),) * 4, (1.0,) * 3, 1.0),
     ],
 )
 def test_costs_that_are_none(parts):

@@ -14,7 +14,7 @@ from offramp.calibration.losses import LOSSES
 from offramp.calibration.risk import METHODS
 from offramp.calibration.rules import rules
 from offramp.tasks import get_task
-from offramp.types import Parts
+from offramp.types import PartCosts
 
 pytestmark = pytest.mark.slow
 
@@ -57,14 +57,14 @@ def a_table(task: str, shape: str, g: torch.Generator, samples: int, exits: int)
 def a_cost_table(g: torch.Generator, exits: int) -> CostTable:
     """Heads are free, cheap, dear, or dearer than the whole backbone; seconds have long tails."""
 
-    def parts(scale: float) -> Parts:
+    def parts(scale: float) -> PartCosts:
         steps = (torch.rand(exits + 1, generator=g).double() + 0.1) * scale
         heads = torch.rand(exits, generator=g).double() * scale * (0.0, 0.1, 1.0, 20.0)[drawn(g, 0, 3)]
-        return Parts(0.1 * scale, tuple(steps.tolist()), tuple(heads.tolist()), 0.1 * scale)
+        return PartCosts(0.1 * scale, tuple(steps.tolist()), tuple(heads.tolist()), 0.1 * scale)
 
     seconds = parts(1e-3)
     tails = iter((1 + torch.rand(2 * exits + 3, generator=g).double()).tolist())
-    p95 = Parts(
+    p95 = PartCosts(
         seconds.stem * next(tails),
         tuple(s * next(tails) for s in seconds.steps),
         tuple(s * next(tails) for s in seconds.heads),
@@ -75,7 +75,7 @@ def a_cost_table(g: torch.Generator, exits: int) -> CostTable:
 
 def a_goal(g: torch.Generator, task: str, costs: CostTable, unit: str) -> dict[str, float]:
     tight = float(torch.rand(1, generator=g))
-    limit = costs.parts("p95" if unit == "seconds" else unit).static
+    limit = costs.in_unit("p95" if unit == "seconds" else unit).static
     return (
         {"max_drop": 0.0},
         {"max_drop": tight / 10 if task == "classification" else tight},
@@ -93,7 +93,7 @@ def assert_kept(policy, goal: dict[str, float], table: ExitTable, costs: CostTab
         assert max(to_exit[k] for k in trace.exit.tolist()) <= goal["max_cost"] * (1 + 1e-9)
     elif "target_speedup" in goal:
         mean = math.fsum(to_exit[k] for k in trace.exit.tolist()) / n
-        assert costs.parts(unit).static / mean >= goal["target_speedup"] * (1 - 1e-9)
+        assert costs.in_unit(unit).static / mean >= goal["target_speedup"] * (1 - 1e-9)
     else:
         sign = 1 if task.higher_is_better else -1
         gained = (task.quality(o, table.targets).double().tolist() for o in (trace.output, table.outputs[-1]))
@@ -128,7 +128,7 @@ def test_thresholds_keep_their_goal_when_they_are_replayed(task, shape):
         assert_kept(policy, goal, table, costs, unit)
         expected, trace = policy.provenance["expected"], replay(policy, table)
         spent = torch.tensor(costs.to_exit(policy.heads, unit), dtype=torch.float64)[trace.exit].mean()
-        assert expected[f"{unit}_speedup"] == pytest.approx(costs.parts(unit).static / float(spent), rel=1e-9)
+        assert expected[f"{unit}_speedup"] == pytest.approx(costs.in_unit(unit).static / float(spent), rel=1e-9)
         assert not options["shared"] or len({policy.thresholds[k] for k in policy.heads}) <= 1
     assert kept > 30
 
@@ -163,7 +163,7 @@ def test_a_threshold_of_the_grid_that_float32_puts_on_a_score():
     assert not (scores.double() >= 0.7).any()
     outputs = torch.stack([torch.zeros(100), torch.full((100,), float(apart)), torch.ones(100)])[..., None]
     table = ExitTable(outputs, torch.ones(100), (1, 2, 3), ("x", "x", "final"), "counting")
-    costs = CostTable((1, 2), Parts(1.0, (1.0,) * 3, (0.1,) * 2, 1.0))
+    costs = CostTable((1, 2), PartCosts(1.0, (1.0,) * 3, (0.1,) * 2, 1.0))
     policy = calibrate(table, costs, risk=0.1, method="naive")
     assert (replay(policy, table).exit == 2).all(), "whoever leaves early answers something else"
 
@@ -207,7 +207,7 @@ def test_a_score_that_compares_is_searched_with_the_exits_that_are_on():
     wrong = (targets >= 100).float()
     outputs = torch.stack([targets + 100, targets + 30 * wrong, targets + 10 * wrong, targets])[..., None]
     table = ExitTable(outputs, targets, (1, 2, 3, 4), ("x", "x", "x", "final"), "counting")
-    costs = CostTable((1, 2, 3), Parts(0.0, (10.0,) * 4, (0.1,) * 3, 0.0))
+    costs = CostTable((1, 2, 3), PartCosts(0.0, (10.0,) * 4, (0.1,) * 3, 0.0))
     policy = calibrate(table, costs, target_speedup=1.1)
     assert policy.heads == (1, 2)
     assert policy.provenance["expected"]["mae"] == 0

@@ -9,10 +9,10 @@ from helpers import tiny_model
 
 import offramp
 from offramp.artifact import load_artifact
+from offramp.bench.file import bench_file, static_part
+from offramp.bench.rows import bench_forced
 from offramp.data.samples import from_pixels
 from offramp.engine import open_runtime
-from offramp.engine.bench import bench_forced
-from offramp.engine.bench_file import bench_file, static_part
 from offramp.errors import UsageError
 from offramp.export import export_onnx, export_static_onnx
 from offramp.policies import save_policy

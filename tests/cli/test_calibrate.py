@@ -66,7 +66,7 @@ def test_seconds_of_another_place_are_refused(model, cli, tmp_path):
     artifact = load_artifact(model)
     options = ("--max-cost", "10s", "--out", tmp_path / "p.json")
     assert cli("calibrate", model, *options)[0] == 0, "measured here, in PyTorch, with as many threads"
-    anew = "measure them with offramp.engine.profile_in, or with --measure on the command line"
+    anew = "measure them with offramp.bench.profile_in, or with --measure on the command line"
     found = said(cli("calibrate", model, "digits", *options, "--runtime", "openvino", "--threads", "1"))
     assert found == f"2 offramp: the seconds were measured with runtime torch, not openvino: {anew}"
     found = said(cli("calibrate", model, "digits", *options, "--precision", "bf16"))

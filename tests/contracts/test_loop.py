@@ -12,7 +12,7 @@ from policy_examples import examples
 
 import offramp
 from offramp import UsageError
-from offramp.engine import Cohort, TorchStages, advance, enter, open_runtime
+from offramp.engine import Cohort, TorchSegments, advance, enter, open_runtime
 from offramp.registry import POLICIES, TASKS
 from offramp.testing._policies import MARGIN
 
@@ -49,20 +49,20 @@ def test_every_policy_of_every_task_has_an_example(setting):
 def test_without_a_limit_it_is_run_bit_for_bit(setting, runtime, precision, name):
     model, x, costs, policies = setting
     opened = open_runtime(runtime, precision)
-    stages = opened.stages(model)
+    segments = opened.segments(model)
     for make in policies[name]:
         policy = make(torch.arange(N))
         trace = opened.dynamic(model, policy)(x)
         assert trace.output.dtype == trace.score.dtype == torch.float32
-        for anytime in ("cache", "geometric"):
-            assert same(offramp.run_until(model, x, math.inf, costs, policy, anytime, stages), trace)
+        for answer in ("cache", "geometric"):
+            assert same(offramp.run_until(model, x, math.inf, costs, policy, answer, segments), trace)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_without_policy_and_limit_the_final_exit_answers(setting, precision):
     model, x, costs, _ = setting
     opened = open_runtime("torch", precision)
-    trace = offramp.run_until(model, x, math.inf, costs, stages=opened.stages(model))
+    trace = offramp.run_until(model, x, math.inf, costs, segments=opened.segments(model))
     assert trace.exit.tolist() == [3] * N
     assert torch.equal(trace.output, opened.static(model.backbone.model, x)(x))
 
@@ -73,7 +73,8 @@ def test_a_limit_of_nothing_answers_with_the_first_exit(setting, name, precision
     model, x, costs, policies = setting
     for make in policies[name]:
         policy = make(torch.arange(N))
-        trace = offramp.run_until(model, x, 0.0, costs, policy, stages=open_runtime("torch", precision).stages(model))
+        segments = open_runtime("torch", precision).segments(model)
+        trace = offramp.run_until(model, x, 0.0, costs, policy, segments=segments)
         assert trace.exit.tolist() == [0] * N
         assert torch.isfinite(trace.output).all()
 
@@ -81,25 +82,25 @@ def test_a_limit_of_nothing_answers_with_the_first_exit(setting, name, precision
 @pytest.mark.parametrize("name", POLICIES)
 def test_cohorts_joined_answer_as_apart(setting, name):
     model, x, _, policies = setting
-    stages, task = TorchStages(model), model.task
+    segments, task = TorchSegments(model), model.task
     for make in policies[name]:
         policy = make(torch.arange(N))
         expected = offramp.run(model, x, policy)
         for joined_before in range(1, 4):
-            found, order = walk(stages, policy, make, task, x, joined_before)
+            found, order = walk(segments, policy, make, task, x, joined_before)
             assert sorted(order) == list(range(N)), "everybody answers once"
             assert torch.equal(found.exit, expected.exit)
             assert torch.allclose(found.output, expected.output, atol=100 * MARGIN)
             assert torch.allclose(found.score, expected.score, atol=100 * MARGIN)
 
 
-def walk(stages, policy, make, task, x, joined_before):
+def walk(segments, policy, make, task, x, joined_before):
     """Three batches apart up to a segment, there one behind the other in another order, and on together."""
     parts = [torch.arange(0, 7), torch.arange(7, 8), torch.arange(8, N)]
     left, found = [], {}
 
     def on(k, cohort, rule):
-        stays, answered = advance(stages, rule, task, k, cohort)
+        stays, answered = advance(segments, rule, task, k, cohort)
         if answered is not None:
             gone = ~torch.isin(answered.rows, stays.rows)
             left.extend(answered.rows[gone].tolist())
@@ -111,13 +112,13 @@ def walk(stages, policy, make, task, x, joined_before):
     with torch.inference_mode():
         for rows in parts:
             rule = make(rows)
-            entered = enter(stages, x[rows], rule)
+            entered = enter(segments, x[rows], rule)
             cohort = Cohort(rows, entered.h, entered.state, entered.previous)
             for k in range(joined_before):
                 cohort = on(k, cohort, rule) if len(cohort) else cohort
             cohorts.append(cohort)
         inside = [c for c in reversed(cohorts) if len(c)]
-        for k in range(joined_before, stages.num_exits + 1):
+        for k in range(joined_before, segments.num_exits + 1):
             inside = [c for c in [on(k, Cohort.cat(inside), policy)] if len(c)] if inside else []
     output = torch.stack([found[i][0] for i in range(N)])
     exit = torch.tensor([found[i][1] for i in range(N)])

@@ -7,7 +7,7 @@ import torch
 from helpers import images, spread_thresholds, tiny_model
 
 import offramp
-from offramp.engine import TorchStages, open_runtime
+from offramp.engine import TorchSegments, open_runtime
 from offramp.errors import UsageError
 from offramp.policies.threshold import Threshold
 from offramp.registry import RUNTIMES
@@ -48,12 +48,12 @@ def test_runtime(name, precision, monkeypatch):
 
 def test_stages():
     model, x = tiny_model(), images(6)
-    stages = TorchStages(model)
+    segments = TorchSegments(model)
     with torch.inference_mode():
         expected = model(x)
-        h = stages.stem(x)
-        for k in range(stages.num_exits):
-            h = stages.step(k, h)
-            assert torch.allclose(stages.head(k, h), expected[k], atol=1e-5)
-        h = stages.step(stages.num_exits, h)
-        assert torch.allclose(stages.final(h), expected[-1], atol=1e-5)
+        h = segments.stem(x)
+        for k in range(segments.num_exits):
+            h = segments.step(k, h)
+            assert torch.allclose(segments.head(k, h), expected[k], atol=1e-5)
+        h = segments.step(segments.num_exits, h)
+        assert torch.allclose(segments.final(h), expected[-1], atol=1e-5)

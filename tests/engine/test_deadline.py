@@ -6,14 +6,14 @@ from helpers import images, spread_thresholds, tiny_model
 
 import offramp
 from offramp import UsageError
-from offramp.engine.torch import TorchStages
+from offramp.engine.torch import TorchSegments
 from offramp.policies.threshold import Threshold
-from offramp.types import CostTable, Parts
+from offramp.types import CostTable, PartCosts
 
-COSTS = CostTable((1, 2, 3), Parts(0, (1,) * 4, (0,) * 3, 0), p95=Parts(0.0, (1.0,) * 4, (0.1,) * 3, 0.1))
+COSTS = CostTable((1, 2, 3), PartCosts(0, (1,) * 4, (0,) * 3, 0), p95=PartCosts(0.0, (1.0,) * 4, (0.1,) * 3, 0.1))
 
 
-class Clocked(TorchStages):
+class Clocked(TorchSegments):
     """Each segment takes a second, each head a tenth."""
 
     def __init__(self, model, slow=0.0):
@@ -33,9 +33,9 @@ class Clocked(TorchStages):
         return super().final(h)
 
 
-def until(model, x, limit, policy=None, anytime="last", slow=0.0):
+def until(model, x, limit, policy=None, answer="last", slow=0.0):
     runtime = Clocked(model, slow)
-    trace = offramp.run_until(model, x, limit, COSTS, policy, anytime, runtime, clock=lambda: runtime.now)
+    trace = offramp.run_until(model, x, limit, COSTS, policy, answer, runtime, clock=lambda: runtime.now)
     return trace, runtime.now
 
 
@@ -108,15 +108,15 @@ def test_kinds_of_answers():
     model, x = tiny_model(seed=2), images(50)
     task, outputs = model.task, model(x)[:3]
     scores = torch.stack([task.score("confidence", o, None) for o in outputs])
-    cache, _ = until(model, x, 3.35, anytime="cache")
+    cache, _ = until(model, x, 3.35, answer="cache")
     best = torch.stack(outputs).gather(0, scores.argmax(0)[None, :, None].expand(1, -1, 5))[0]
     assert torch.allclose(cache.output, best, atol=1e-5)
     assert torch.allclose(cache.score, scores.amax(0), atol=1e-5)
-    product, _ = until(model, x, 3.35, anytime="product")
+    product, _ = until(model, x, 3.35, answer="product")
     raw = torch.stack(outputs).clamp(min=0).prod(0)
     known = raw.sum(1) > 0
     assert torch.allclose(product.output.softmax(1)[known], (raw / raw.sum(1, keepdim=True))[known], atol=1e-5)
-    geometric, _ = until(model, x, 3.35, anytime="geometric")
+    geometric, _ = until(model, x, 3.35, answer="geometric")
     mean = torch.stack([o.log_softmax(1) for o in outputs]).mean(0).softmax(1)
     assert torch.allclose(geometric.output.softmax(1), mean, atol=1e-5)
 
@@ -124,7 +124,7 @@ def test_kinds_of_answers():
 def test_what_cannot_be():
     model, x = tiny_model(), images(2)
     with pytest.raises(UsageError, match="did you mean 'last'"):
-        offramp.run_until(model, x, 1.0, COSTS, anytime="lst")
+        offramp.run_until(model, x, 1.0, COSTS, answer="lst")
     with pytest.raises(UsageError, match="need a cost table with times"):
         offramp.run_until(model, x, 1.0, offramp.profile(model, repeats=0))
     assert len(offramp.run_until(model, x[:0], 1.0, COSTS).exit) == 0

@@ -12,7 +12,7 @@ from helpers import images, tiny_model
 import offramp
 from offramp import ArtifactError
 from offramp.engine import open_runtime
-from offramp.export.metadata import DIGEST, ENTRY, read_file, signed, store_policy
+from offramp.export.metadata import DIGEST, ENTRY, read_file, sealed, store_policy
 from offramp.policies.threshold import Threshold
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_weights_in_other_files_are_refused_even_where_the_digest_is_right(expor
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="weights.bin")
-    (tmp_path / "m.onnx").write_bytes(signed(proto, about))
+    (tmp_path / "m.onnx").write_bytes(sealed(proto, about))
     with pytest.raises(ArtifactError, match="keeps weights in other files"):
         open_runtime(runtime).open(tmp_path / "m.onnx")
 

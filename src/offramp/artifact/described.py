@@ -140,10 +140,10 @@ def _exit(described: _Exit) -> Exit:
     return Exit(described.after, described.head, described.options)
 
 
-def _named(exit: Exit) -> dict[str, Any]:
-    if not isinstance(exit.head, str) or exit.head not in HEADS:
-        raise UsageError(f"head {exit.head!r} is in no table; a saved model names its heads")
-    return {"after": exit.after, "head": exit.head, "options": dict(exit.options)}
+def _named(e: Exit) -> dict[str, Any]:
+    if not isinstance(e.head, str) or e.head not in HEADS:
+        raise UsageError(f"head {e.head!r} is in no table; a saved model names its heads")
+    return {"after": e.after, "head": e.head, "options": dict(e.options)}
 
 
 def _check_size(described: _Description) -> None:

@@ -104,7 +104,7 @@ def save(
         if costs is not None:
             write_json(folder / _COSTS, costs.to_json())
         files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
-        write_json(folder / _CONFIG, signed(config, files))
+        write_json(folder / _CONFIG, sealed(config, files))
         (folder / CARD).write_text(card(config, policy))
 
 
@@ -122,7 +122,7 @@ def refuse_foreign(path: str | Path) -> None:
         raise UsageError(f"{path} exists and is no artifact; it is left as it is")
 
 
-def signed(config: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+def sealed(config: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
     """A configuration with the SHA-256 of the files beside it and of itself."""
     plain: dict[str, Any] = json.loads(json.dumps({**config, "sha256": {"files": dict(files)}}))
     plain["sha256"]["config"] = _digest(plain)

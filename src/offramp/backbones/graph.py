@@ -15,7 +15,7 @@ from offramp.backbones._maps import input_size, map_tokens
 from offramp.errors import UsageError
 from offramp.types import Tap
 
-State = tuple[Tensor, ...]
+Crossing = tuple[Tensor, ...]
 _BATCHES = (2, 3)
 
 
@@ -68,21 +68,21 @@ class GraphBackbone(nn.Module):
         """Whether timm says where its features are."""
         return isinstance(model, nn.Module) and bool(getattr(model, "feature_info", None))
 
-    def stem(self, x: Tensor) -> State:
+    def stem(self, x: Tensor) -> Crossing:
         """The images are the first state; all computation belongs to the steps."""
         return (x,)
 
-    def final(self, h: State) -> Tensor:
+    def final(self, h: Crossing) -> Tensor:
         """What stands behind the last feature."""
         return self._final(h)
 
-    def tokens(self, h: State, tap: Tap) -> Tensor:
+    def tokens(self, h: Crossing, tap: Tap) -> Tensor:
         """The feature as tokens, ``(B, prefix + h·w, dim)``."""
         layout = self._layouts[tap.after - 1]
         return h[0] if layout == "tokens" else map_tokens(h[0], layout == "channels last")
 
 
-def _call(function: Callable[..., Any], model: nn.Module, h: State) -> Any:
+def _call(function: Callable[..., Any], model: nn.Module, h: Crossing) -> Any:
     return function(model, *h)
 
 

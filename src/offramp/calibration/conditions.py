@@ -51,7 +51,7 @@ def check_seconds(costs: CostTable, wanted: Mapping[str, Any]) -> None:
         raise UsageError(f"the seconds were measured with {'; '.join(found)}: {_ANEW}")
 
 
-_ANEW = "measure them with offramp.engine.profile_in, or with --measure on the command line"
+_ANEW = "measure them with offramp.bench.profile_in, or with --measure on the command line"
 
 
 def _same(has: Any, asked: Any) -> bool:

@@ -33,7 +33,7 @@ def expected(policy: Policy, trace: Trace, table: ExitTable, costs: CostTable, t
     static = task.quality(table.of(-1), table.targets).double()
     dynamic = task.quality(trace.output, table.targets).double()
     spent = torch.tensor(costs.to_exit(policy.heads, unit), dtype=torch.float64)[trace.exit]
-    whole = costs.parts(unit).static
+    whole = costs.in_unit(unit).static
     shares = torch.bincount(trace.exit, minlength=len(table.outputs)) / len(table)
     return {
         task.metric: float(dynamic.mean()),

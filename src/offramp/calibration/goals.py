@@ -12,7 +12,7 @@ from offramp.calibration.expected import expected
 from offramp.calibration.losses import exit_losses
 from offramp.errors import UsageError
 from offramp.policies import Policy, replay
-from offramp.tasks import Task
+from offramp.tasks import Task, direction
 from offramp.types import CostTable, ExitTable
 
 Numbers = TypeVar("Numbers", float, Tensor)
@@ -102,5 +102,5 @@ class Goal:
         return quality - static if self.name == "max_drop" else speedup
 
     def _of(self, found: Mapping[str, Any], task: Task) -> tuple[float, float, float]:
-        sign = 1.0 if task.higher_is_better else -1.0
-        return sign * found[task.metric], sign * found[f"static_{task.metric}"], found[f"{self.unit}_speedup"]
+        way = direction(task)
+        return way * found[task.metric], way * found[f"static_{task.metric}"], found[f"{self.unit}_speedup"]

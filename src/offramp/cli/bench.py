@@ -67,10 +67,11 @@ def command(
     from functools import partial
 
     from offramp.artifact import save
+    from offramp.bench import peak_memory
+    from offramp.bench.file import bench_file
+    from offramp.bench.rows import bench_forced, bench_policy, expected_shares
     from offramp.data import open_splits
-    from offramp.engine import open_runtime, peak_memory
-    from offramp.engine.bench import bench_forced, bench_policy, expected_shares
-    from offramp.engine.bench_file import bench_file
+    from offramp.engine import open_runtime
     from offramp.errors import UsageError
     from offramp.pipeline import open_for
     from offramp.policies.forced import Forced, forced_shares

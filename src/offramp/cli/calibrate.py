@@ -136,9 +136,10 @@ def command(
 
 def _of_artifact(model: Path, data: str | None, save_to: Path | None, unit: str, measure: bool, place: Place) -> Source:
     from offramp.artifact import save
+    from offramp.bench import profile_in
     from offramp.calibration.conditions import check_seconds, differences
     from offramp.cost import profile
-    from offramp.engine import FileRuntime, open_runtime, profile_in
+    from offramp.engine import FileRuntime, open_runtime
     from offramp.errors import UsageError
     from offramp.pipeline import open_for, tabulate_samples
     from offramp.registry import MODELS
@@ -183,7 +184,7 @@ def _of_artifact(model: Path, data: str | None, save_to: Path | None, unit: str,
 
 
 def _of_file(model: Path, data: str | None, save_to: Path | None, unit: str, measure: bool, place: Place) -> Source:
-    from offramp.engine import profile_file
+    from offramp.bench import profile_file
     from offramp.engine.tabulate import tabulate_file
     from offramp.errors import UsageError
     from offramp.export.metadata import store_policy
@@ -266,11 +267,12 @@ def _show(policy: Any, after: tuple[int, ...], task: Task, unit: str) -> None:
 def _draw(exits: ExitTable, costs: CostTable, policy: Policy, task: Task, unit: str, path: Path) -> None:
     from offramp.calibration import columns_of, frontier
     from offramp.report import draw_frontier
+    from offramp.tasks import direction
 
     columns = columns_of(exits, costs, unit, policy.score, task=task)
-    sign = 1.0 if task.higher_is_better else -1.0
-    points = [(columns.static / p.cost, sign * p.quality) for p in frontier(columns)]
+    way = direction(task)
+    points = [(columns.static / p.cost, way * p.quality) for p in frontier(columns)]
     expected = policy.provenance["expected"]  # type: ignore[attr-defined]
     chosen = (expected[f"{unit}_speedup"], expected[task.metric])
-    draw_frontier(points, sign * float(columns.quality[-1].mean()), chosen, task, path, unit)
+    draw_frontier(points, way * float(columns.quality[-1].mean()), chosen, task, path, unit)
     err.print(f"drawn to {path}")

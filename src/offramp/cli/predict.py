@@ -171,13 +171,13 @@ def _answer(opened: Opened, prepare: Callable[[Any], Inputs], file: str) -> dict
         spent = time.perf_counter() - start
     except DataError as error:
         return {"input": file, "error": str(error)}
-    exit = int(trace.exit[0])
+    left = int(trace.exit[0])
     return {
         "input": file,
         "label": answer if opened.classes is None else opened.classes[int(answer)],
         "score": float(trace.score[0]),
-        "exit": exit,
-        "after": opened.after[exit],
+        "exit": left,
+        "after": opened.after[left],
         "ms": 1000 * spent,
     }
 

@@ -15,7 +15,7 @@ from offramp.cost.latency import p95 as percentile
 from offramp.cost.latency import synchronise
 from offramp.cost.macs import count_macs
 from offramp.model import EarlyExitModel, evaluating
-from offramp.types import CostTable, Parts
+from offramp.types import CostTable, PartCosts
 from offramp.versions import host, versions
 
 
@@ -55,14 +55,14 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
     )
 
 
-def _walk(model: EarlyExitModel, x: Inputs, measure: Any) -> Parts:
+def _walk(model: EarlyExitModel, x: Inputs, measure: Any) -> PartCosts:
     stem, h = measure(model.stem, x)
     steps, heads = [], []
     for i, block in enumerate(model.backbone.steps, start=1):
         cost, h = measure(block, h)
         steps.append(cost)
         heads += [measure(model.head, k, h)[0] for k, after in enumerate(model.after[:-1]) if after == i]
-    return Parts(stem, tuple(steps), tuple(heads), measure(model.final, h)[0])
+    return PartCosts(stem, tuple(steps), tuple(heads), measure(model.final, h)[0])
 
 
 def _clock(device: torch.device, function: Any, *args: Any) -> tuple[float, Any]:
@@ -73,13 +73,13 @@ def _clock(device: torch.device, function: Any, *args: Any) -> tuple[float, Any]
     return time.perf_counter() - start, result
 
 
-def _over(passes: list[Parts], reduce: Callable[[Iterable[float]], float]) -> Parts:
+def _over(passes: list[PartCosts], reduce: Callable[[Iterable[float]], float]) -> PartCosts:
     """Each part over all passes."""
 
     def each(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
         return tuple(reduce(column) for column in zip(*rows, strict=True))
 
-    return Parts(
+    return PartCosts(
         reduce(p.stem for p in passes),
         each([p.steps for p in passes]),
         each([p.heads for p in passes]),

@@ -100,7 +100,7 @@ class Splits:
         return self.parts[split]
 
 
-def cut(samples: Samples, size: int | float, seed: int, what: str) -> tuple[Samples, Samples]:
+def split_off(samples: Samples, size: int | float, seed: int, what: str) -> tuple[Samples, Samples]:
     """Cut ``size`` samples (or that share of them) off, by seed, every class in proportion.
 
     Args:
@@ -148,13 +148,13 @@ def complete(
     found = {"train" if name == "all" else name: samples for name, samples in parts.items()}
     if "train" in found:
         if "test" not in found:
-            found["train"], found["test"] = cut(found["train"], share, seed, "test")
+            found["train"], found["test"] = split_off(found["train"], share, seed, "test")
             gone.append("test")
         if "validation" not in found:
             # the same share of the whole, also after a test split was cut
             if isinstance(share, float) and gone:
                 share = share / (1 - share)
-            found["train"], found["validation"] = cut(found["train"], share, seed, "validation")
+            found["train"], found["validation"] = split_off(found["train"], share, seed, "validation")
             gone.append("validation")
     found = {name: found[name] for name in SPLITS if name in found}
     for name, samples in found.items():

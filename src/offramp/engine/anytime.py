@@ -9,7 +9,7 @@ import torch
 from offramp._batches import Inputs, count
 from offramp.engine.loop import advance, enter
 from offramp.engine.run import prepared
-from offramp.engine.torch import TorchStages
+from offramp.engine.torch import TorchSegments
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies.forced import Forced
 from offramp.types import Trace
@@ -32,13 +32,13 @@ def anytime(model: EarlyExitModel, x: Inputs) -> Iterator[Trace]:
         DataError: samples of another shape than the model takes, or with values that are not finite.
     """
     x = prepared(model, x)
-    last, stages = len(model.exits), TorchStages(model)
+    last, segments = len(model.exits), TorchSegments(model)
     everything = Forced((last,) * count(x), last, model.task.scores[0])  # every head is asked, nobody leaves early
     cohort = None
     for k in range(last + 1):
         with evaluating(model), torch.inference_mode():
             cohort, answered = advance(
-                stages, everything, model.task, k, enter(stages, x, everything) if cohort is None else cohort
+                segments, everything, model.task, k, enter(segments, x, everything) if cohort is None else cohort
             )
         assert answered is not None
         yield Trace(answered.output, torch.full_like(answered.rows, k), answered.score)

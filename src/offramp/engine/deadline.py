@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from offramp._batches import Inputs, count
-from offramp.engine.loop import Answered, Answers, Stages, advance, enter
+from offramp.engine.loop import Answered, Answers, Cohort, Segments, advance, enter
 from offramp.engine.run import check_policy, nothing, prepared
-from offramp.engine.torch import TorchStages
+from offramp.engine.torch import TorchSegments
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy, score_of
 from offramp.policies.forced import Forced
 from offramp.registry import unknown
 from offramp.tasks import Task
-from offramp.types import CostTable, Parts, Trace
+from offramp.types import CostTable, PartCosts, Trace
 
 ANSWERS = ("last", "cache", "product", "geometric")
 
@@ -31,8 +31,8 @@ def run_until(
     limit: float | Sequence[float] | Tensor,
     costs: CostTable,
     policy: Policy | None = None,
-    anytime: str = "cache",
-    stages: Stages | None = None,
+    answer: str = "cache",
+    segments: Segments | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trace:
     """A batch through the model under a wall-clock limit (2106.15183).
@@ -51,11 +51,11 @@ def run_until(
         limit: seconds from the call to the answer, one number or one a sample.
         costs: a cost table with times (``profile(model, batch_size)``), for a batch of about this size.
         policy: lets samples leave before their limit; where none is given nobody leaves early and all heads run.
-        anytime: what a sample answers that its limit stops: ``last``, the deepest exit that was asked; ``cache``, the
+        answer: what a sample answers that its limit stops: ``last``, the deepest exit that was asked; ``cache``, the
             surest exit so far, which is also the exit that is reported; ``product``, a product of experts over the
             answers so far (2306.02652); ``geometric``, their geometric mean of probabilities (2106.05409).
-        stages: what computes in place of the model's own modules, such as
-            ``open_runtime("torch", "bf16").stages(model)``.
+        segments: what computes in place of the model's own modules, such as
+            ``open_runtime("torch", "bf16").segments(model)``.
         clock: seconds, rising; replaced in tests.
 
     Raises:
@@ -64,8 +64,8 @@ def run_until(
         DataError: samples of another shape than the model takes, or with values that are not finite.
     """
     start = clock()
-    if anytime not in ANSWERS:
-        raise UsageError(unknown("kind of answer", anytime, ANSWERS))
+    if answer not in ANSWERS:
+        raise UsageError(unknown("kind of answer", answer, ANSWERS))
     if costs.p95 is None:
         raise UsageError("deadlines need a cost table with times: profile(model) with repeats above 0")
     if costs.after != model.after[:-1]:
@@ -79,9 +79,9 @@ def run_until(
         return nothing(model)
     if policy is None:  # nobody leaves early, and every head is asked
         policy = Forced((len(model.exits),) * samples, len(model.exits), model.task.scores[0])
-    running = _Timed(TorchStages(model) if stages is None else stages, clock)
+    running = _Timed(TorchSegments(model) if segments is None else segments, clock)
     with evaluating(model), torch.inference_mode():
-        return _run(running, x, limits + start, costs.p95, costs.after, policy, model.task, anytime, start)
+        return _UnderClock(running, limits + start, costs.p95, costs.after, policy, model.task, answer, start).run(x)
 
 
 def _limits(limit: float | Sequence[float] | Tensor, samples: int) -> Tensor:
@@ -94,57 +94,84 @@ def _limits(limit: float | Sequence[float] | Tensor, samples: int) -> Tensor:
     return limits.expand(samples)
 
 
-def _run(
-    stages: _Timed,
-    x: Inputs,
-    ends: Tensor,
-    p95: Parts,
-    after: tuple[int, ...],
-    policy: Policy,
-    task: Task,
-    anytime: str,
-    start: float,
-) -> Trace:
-    """The loop of ``run_policy`` with a clock; ``ends`` are clock readings, ``(B,)``."""
-    heads, segments = (*p95.heads, p95.final), _segment_seconds(p95, after)
-    answers = Answers(count(x))
-    asked: list[tuple[int, Answered]] = []
-    # what is neither segment nor head: the checks before the first segment stand for the first exit's rows
-    aside = stages.clock() - start
-    cohort = enter(stages, x, policy)
-    for k in range(stages.num_exits + 1):
-        begun, stages.spent = stages.clock(), 0.0
-        cohort, answered = advance(stages, policy, task, k, cohort)
-        if answered is not None:
-            answers.write(k, answered)
-            asked.append((k, answered))
-        if len(cohort) == 0:
-            break
-        # who is not going on answers with the best so far; where there is none yet, with the head that stands here
-        needed = segments[k + 1] + heads[k + 1] + aside + (0.0 if asked else heads[k] + aside)
-        late = ends[cohort.rows.cpu()] - stages.clock() < needed
-        if bool(late.any()):
-            gone = cohort.take(late.nonzero()[:, 0].to(cohort.rows.device))
-            if not asked:
-                output = task.keep(stages.head(k, gone.h).float())
-                answers.write(k, Answered(gone.rows, output, score_of(policy, task, k, output, None)))
-            elif anytime != "last":
-                answers.write(*_best(task, policy.score, anytime, asked, gone.rows, count(x)))
-            cohort = cohort.take((~late).nonzero()[:, 0].to(cohort.rows.device))
+class _UnderClock:
+    """The loop of ``run_policy`` with a clock, for one batch.
+
+    Args:
+        segments: what computes.
+        ends: the clock's reading at each sample's limit, ``(B,)``.
+        p95: what the parts take.
+        after: for each early exit the block that it reads.
+        policy: who leaves where.
+        task: what an output means.
+        answer: what a sample answers that its limit stops.
+        begun: the clock's reading when the call began.
+    """
+
+    def __init__(
+        self,
+        segments: _Timed,
+        ends: Tensor,
+        p95: PartCosts,
+        after: tuple[int, ...],
+        policy: Policy,
+        task: Task,
+        answer: str,
+        begun: float,
+    ) -> None:
+        self.segments, self.ends, self.policy, self.task, self.answer = segments, ends, policy, task, answer
+        self.head_seconds = (*p95.heads, p95.final)
+        self.segment_seconds = [sum(p95.steps[a:b]) for a, b in pairwise((0, *after, len(p95.steps)))]
+        self.answers = Answers(len(ends))
+        self.asked: list[tuple[int, Answered]] = []
+        # what the loop itself takes at an exit; the checks before the first segment stand for the first exit's rows
+        self.aside = segments.clock() - begun
+
+    def run(self, x: Inputs) -> Trace:
+        """A batch to its answers."""
+        cohort = enter(self.segments, x, self.policy)
+        for k in range(self.segments.num_exits + 1):
+            begun, self.segments.spent = self.segments.clock(), 0.0
+            cohort, answered = advance(self.segments, self.policy, self.task, k, cohort)
+            if answered is not None:
+                self.answers.write(k, answered)
+                self.asked.append((k, answered))
+            if len(cohort):
+                cohort = self._in_time(k, cohort)
             if len(cohort) == 0:
                 break
-        if answered is not None:
-            aside = max(aside, stages.clock() - begun - stages.spent)
-    return answers.trace()
+            if answered is not None:
+                self.aside = max(self.aside, self.segments.clock() - begun - self.segments.spent)
+        return self.answers.trace()
 
+    def _in_time(self, k: int, cohort: Cohort) -> Cohort:
+        """Who has time for the next exit; the others answer with the best so far."""
+        late = self.ends[cohort.rows.cpu()] - self.segments.clock() < self._needed(k)
+        if not bool(late.any()):
+            return cohort
+        device = cohort.rows.device
+        self._stop(k, cohort.take(late.nonzero()[:, 0].to(device)))
+        return cohort.take((~late).nonzero()[:, 0].to(device))
 
-def _segment_seconds(p95: Parts, after: tuple[int, ...]) -> list[float]:
-    """What it may take from one exit to the next, without heads."""
-    return [sum(p95.steps[a:b]) for a, b in pairwise((0, *after, len(p95.steps)))]
+    def _needed(self, k: int) -> float:
+        """The seconds from exit ``k`` to an answer at the next one."""
+        onward = self.segment_seconds[k + 1] + self.head_seconds[k + 1] + self.aside
+        # who has no answer yet would ask the head that stands here, if that is too long
+        return onward if self.asked else onward + self.head_seconds[k] + self.aside
+
+    def _stop(self, k: int, gone: Cohort) -> None:
+        """Answer for samples whose time is up at exit ``k``."""
+        if not self.asked:
+            output = self.task.keep(self.segments.head(k, gone.h).float())
+            score = score_of(self.policy, self.task, k, output, None)
+            self.answers.write(k, Answered(gone.rows, output, score))
+        elif self.answer != "last":
+            kind, samples = self.policy.score, len(self.ends)
+            self.answers.write(*_best(self.task, kind, self.answer, self.asked, gone.rows, samples))
 
 
 def _best(
-    task: Task, kind: str, anytime: str, asked: list[tuple[int, Answered]], rows: Tensor, samples: int
+    task: Task, kind: str, answer: str, asked: list[tuple[int, Answered]], rows: Tensor, samples: int
 ) -> tuple[Any, Answered]:
     """The exit that answers, one number or one a row, and the best answer from all that were asked."""
 
@@ -156,13 +183,13 @@ def _best(
     outputs = [of(answered.output, answered.rows) for _, answered in asked]
     scores = [of(answered.score, answered.rows) for _, answered in asked]
     stacked = torch.stack(outputs)
-    if anytime == "cache":
+    if answer == "cache":
         sure = torch.stack(scores)
         place = len(asked) - 1 - sure.flip(0).max(0).indices  # the deepest of equals
         exits = torch.tensor([k for k, _ in asked], device=rows.device)[place]
         index = place[None, :, None].expand(1, -1, stacked.shape[2])
         return exits, Answered(rows, stacked.gather(0, index)[0], sure.amax(0))
-    if anytime == "product":
+    if answer == "product":
         together = task.product(stacked)
     else:
         weights = stacked.new_full((len(asked),), 1 / len(asked))
@@ -171,16 +198,16 @@ def _best(
 
 
 class _Timed:
-    """Stages that add up what they take, so that what the loop takes is the rest.
+    """Segments that add up what they take, so that what the loop takes is the rest.
 
     Args:
-        stages: what computes.
+        segments: what computes.
         clock: seconds, rising.
     """
 
-    def __init__(self, stages: Stages, clock: Callable[[], float]) -> None:
-        self.stages, self.clock, self.spent = stages, clock, 0.0
-        self.num_exits = stages.num_exits
+    def __init__(self, segments: Segments, clock: Callable[[], float]) -> None:
+        self.segments, self.clock, self.spent = segments, clock, 0.0
+        self.num_exits = segments.num_exits
 
     def _timed(self, call: Callable[..., Any], *args: Any) -> Any:
         begun = self.clock()
@@ -189,13 +216,13 @@ class _Timed:
         return result
 
     def stem(self, x: Inputs) -> Any:
-        return self._timed(self.stages.stem, x)
+        return self._timed(self.segments.stem, x)
 
     def step(self, k: int, h: Any) -> Any:
-        return self._timed(self.stages.step, k, h)
+        return self._timed(self.segments.step, k, h)
 
     def head(self, k: int, h: Any) -> Tensor:
-        return self._timed(self.stages.head, k, h)
+        return self._timed(self.segments.head, k, h)
 
     def final(self, h: Any) -> Tensor:
-        return self._timed(self.stages.final, h)
+        return self._timed(self.segments.final, h)

@@ -27,20 +27,20 @@ Call = Callable[[Arrays], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Inputs by name to output, exit and score."""
 
 
-def open_exported(model: EarlyExitModel, policy: Policy, open: Callable[[Path], FileSession]) -> FileSession:
+def open_exported(model: EarlyExitModel, policy: Policy, opens: Callable[[Path], FileSession]) -> FileSession:
     """Export a model and open the file, which need not outlive that."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(model, path, policy)
-        return open(path)
+        return opens(path)
 
 
-def open_static(network: nn.Module, example: Tensor, open: Callable[[Path], tuple[Network, Any]]) -> Network:
+def open_static(network: nn.Module, example: Tensor, opens: Callable[[Path], tuple[Network, Any]]) -> Network:
     """The same for a network without exits."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "static.onnx"
         export_static_onnx(network, example, path)
-        return open(path)[0]
+        return opens(path)[0]
 
 
 def check_images(path: str | Path, takes: bool) -> None:

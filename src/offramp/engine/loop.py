@@ -15,7 +15,7 @@ from offramp.tasks import Task
 from offramp.types import Evidence, State, Trace
 
 
-class Stages(Protocol):
+class Segments(Protocol):
     """A model in pieces. It knows neither policy nor task; a state ``h`` is a tensor or a tuple of tensors."""
 
     num_exits: int
@@ -84,20 +84,20 @@ class Answered(NamedTuple):
     score: Tensor
 
 
-def enter(stages: Stages, x: Inputs, policy: Policy) -> Cohort:
+def enter(segments: Segments, x: Inputs, policy: Policy) -> Cohort:
     """The cohort of a batch, before the first segment."""
     device = parts(x)[0].device
     state = tuple(s.to(device) for s in policy.init(count(x)))
-    return Cohort(torch.arange(count(x), device=device), stages.stem(x), state)
+    return Cohort(torch.arange(count(x), device=device), segments.stem(x), state)
 
 
-def advance(stages: Stages, policy: Policy, task: Task, k: int, cohort: Cohort) -> tuple[Cohort, Answered | None]:
+def advance(segments: Segments, policy: Policy, task: Task, k: int, cohort: Cohort) -> tuple[Cohort, Answered | None]:
     """One segment on, and the exit at its end if the policy asks it.
 
     Outputs are decided on in float32, whatever the model computes in.
 
     Args:
-        stages: what computes.
+        segments: what computes.
         policy: who leaves where.
         task: what an output means.
         k: the index of the segment and of its exit; the final exit has the highest.
@@ -107,11 +107,11 @@ def advance(stages: Stages, policy: Policy, task: Task, k: int, cohort: Cohort) 
         who stays, before segment ``k + 1``, nobody after the final exit; and what the exit answers, None where the
         policy does not ask it.
     """
-    reached = replace(cohort, h=stages.step(k, cohort.h))
-    final = k == stages.num_exits
+    reached = replace(cohort, h=segments.step(k, cohort.h))
+    final = k == segments.num_exits
     if not final and k not in policy.heads:
         return reached, None
-    output = task.keep((stages.final(reached.h) if final else stages.head(k, reached.h)).float())
+    output = task.keep((segments.final(reached.h) if final else segments.head(k, reached.h)).float())
     score = score_of(policy, task, k, output, cohort.previous)
     if final:
         return reached.take(cohort.rows[:0]), Answered(cohort.rows, output, score)
@@ -149,18 +149,18 @@ class Answers:
         return self._trace
 
 
-def run_policy(stages: Stages, x: Inputs, policy: Policy, task: Task) -> Trace:
+def run_policy(segments: Segments, x: Inputs, policy: Policy, task: Task) -> Trace:
     """Run a batch; every sample leaves where the policy lets it go, and only the heads that it needs run.
 
     Args:
-        stages: what computes.
+        segments: what computes.
         x: a batch, sample first.
         policy: who leaves where.
         task: what an output means.
     """
-    cohort, answers = enter(stages, x, policy), Answers(count(x))
-    for k in range(stages.num_exits + 1):
-        cohort, answered = advance(stages, policy, task, k, cohort)
+    cohort, answers = enter(segments, x, policy), Answers(count(x))
+    for k in range(segments.num_exits + 1):
+        cohort, answered = advance(segments, policy, task, k, cohort)
         if answered is not None:
             answers.write(k, answered)
         if len(cohort) == 0:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from offramp._batches import Inputs, to
-from offramp.engine.loop import Stages, run_policy
+from offramp.engine.loop import Segments, run_policy
 from offramp.engine.runtime import Session, check_precision
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies import Policy
 from offramp.types import Network, Trace
 
 
-class TorchStages:
+class TorchSegments:
     """A model's own modules, piece by piece.
 
     Args:
@@ -77,27 +77,27 @@ class TorchRuntime:
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> Session:
         """The compaction loop over the model's modules."""
-        stages, usual = self.stages(model), policy
+        segments, usual = self.segments(model), policy
         device = next(model.parameters()).device
 
         def call(x: Inputs, policy: Policy | None = None) -> Trace:
             with evaluating(model), torch.inference_mode():
-                return run_policy(stages, to(x, device), policy or usual, model.task)
+                return run_policy(segments, to(x, device), policy or usual, model.task)
 
         return call
 
-    def stages(self, model: EarlyExitModel) -> Stages:
+    def segments(self, model: EarlyExitModel) -> Segments:
         """The model in pieces, in this runtime's precision, for a loop of one's own: ``run_until``, ``advance``."""
         return self._pieces(self._ready(model))
 
-    def _pieces(self, model: EarlyExitModel) -> Stages:
-        return TorchStages(model)
+    def _pieces(self, model: EarlyExitModel) -> Segments:
+        return TorchSegments(model)
 
     def _ready(self, network: Any) -> Any:
         return network if self.precision == "fp32" else copy.deepcopy(network).bfloat16().eval()
 
 
-class CompiledStages(TorchStages):
+class CompiledSegments(TorchSegments):
     """The same, every piece compiled by ``torch.compile`` for any number of samples."""
 
     def __init__(self, model: EarlyExitModel) -> None:
@@ -138,5 +138,5 @@ class CompiledRuntime(TorchRuntime):
         """The network, compiled."""
         return super().static(torch.compile(network, dynamic=True), example)  # type: ignore[arg-type]
 
-    def _pieces(self, model: EarlyExitModel) -> Stages:
-        return CompiledStages(model)
+    def _pieces(self, model: EarlyExitModel) -> Segments:
+        return CompiledSegments(model)

@@ -1,4 +1,4 @@
-"""Pieces as ONNX graphs, and building a larger graph from them."""
+"""Graphs as ONNX graphs, and building a larger graph from them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Body:
         part.outputs.clear()
         for name in list(part.initializers):
             value = part.initializers.pop(name)
-            value.name = f"{name}.{len(self.initializers)}"  # two pieces may have chosen one name
+            value.name = f"{name}.{len(self.initializers)}"  # two graphs may have chosen one name
             self.initializers.append(value)
         self.nodes += nodes
         return outputs

@@ -84,7 +84,7 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> 
     }
 
 
-def signed(proto: onnx.ModelProto, about: Mapping[str, Any]) -> bytes:
+def sealed(proto: onnx.ModelProto, about: Mapping[str, Any]) -> bytes:
     """The bytes of a file that says what it is, with a digest of all of them but the digest itself.
 
     It tells a file that was damaged or changed by accident; it is no signature.
@@ -182,6 +182,6 @@ def store_policy(path: str | Path, policy: Policy) -> None:
         if tensor.name in numbers:
             tensor.CopyFrom(onnx.numpy_helper.from_array(numbers[tensor.name].numpy(), tensor.name))
     del changed.metadata_props[:]
-    content = signed(changed, {**file.about, "policy": policy_to_json(policy)})
+    content = sealed(changed, {**file.about, "policy": policy_to_json(policy)})
     with atomic_file(Path(path)) as new:
         new.write_bytes(content)

@@ -18,8 +18,8 @@ from offramp._batches import Inputs, of_parts, parts
 from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
-from offramp.export.join import Inside, Join, Pieces, Shapes
-from offramp.export.metadata import describe, signed
+from offramp.export.join import Graphs, Inside, Join, Shapes
+from offramp.export.metadata import describe, sealed
 from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
 from offramp.export.quantise import quantised
 from offramp.inputs import Input
@@ -132,7 +132,7 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
     compares = compares_outputs(policy, model.task, model.num_outputs)
     gated = is_gated(policy, model.task, model.num_outputs)
     values = policy_inputs(policy)
-    pieces = _pieces(model, policy, tuple(values.values()), gated, compares, int8)
+    graphs = _graphs(model, policy, tuple(values.values()), gated, compares, int8)
     body = Body()
     shapes: Mapping[str, tuple[int | str, ...]] = model.input.raw_shapes if preprocess else model.input.shapes
     example = parts(model.input.example(1, raw=preprocess))
@@ -141,7 +141,7 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
         for (name, shape), part in zip(shapes.items(), example, strict=True)
     ]
     if preprocess:
-        pieces = replace(pieces, prepare=_preparation(model.input))
+        graphs = replace(graphs, prepare=_preparation(model.input))
     numbers = [_default(name, value.numpy()) for name, value in values.items()]
     max_exit = _default("max_exit", np.array(len(model.exits)))
     inputs = [*given, *numbers, max_exit]
@@ -150,7 +150,7 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
         state = [_input("exits", ir.DataType.INT64, ("batch",))]
         inputs += state
     thresholds = numbers[list(values).index("thresholds")] if gated else None
-    join = Join(pieces, numbers, max_exit, thresholds, compares)
+    join = Join(graphs, numbers, max_exit, thresholds, compares)
     count = body.op("Shape", given[0], start=0, end=1)
     rows = body.op("Range", body.number(0), body.op("Reshape", count, body.number([0][:0])), body.number(1))
     shape = body.op("Concat", count, body.number([model.num_outputs]), axis=0)
@@ -167,9 +167,9 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
     return _model(body.graph(inputs, outputs, "offramp"))
 
 
-def _pieces(
+def _graphs(
     model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool, int8: list[Tensors] | None
-) -> Pieces:
+) -> Graphs:
     asked = tuple(range(len(model.exits))) if gated else policy.heads
     device = next(model.parameters()).device
     h: Tensors = tuple(part.to(device) for part in parts(model.input.example(_EXAMPLES)))
@@ -178,22 +178,22 @@ def _pieces(
     examples: list[Tensors] = [tuple(part.to(device) for part in x) for x in int8 or ()]
     packed = isinstance(model.stem(of_parts(h)), tuple)
     segments, asks, shapes, first = [], [], [], 0
-    for exit in (*asked, len(model.exits)):
-        segment = Segment(model, first, exit, packed)
+    for k in (*asked, len(model.exits)):
+        segment = Segment(model, first, k, packed)
         graph = traced(segment, (h,))
         if int8 is not None:
             graph, examples = quantised(graph, examples), [segment(example) for example in examples]
         segments.append(graph)
-        h, first = segment(h), exit + 1
-        if exit == len(model.exits):
+        h, first = segment(h), k + 1
+        if k == len(model.exits):
             break
-        ask = Ask(model, policy, exit, exit == asked[0], packed)
+        ask = Ask(model, policy, k, k == asked[0], packed)
         asks.append(traced(ask, (h, numbers, previous, state), fixed=(1,)))
         _, _, _, output, *state_after = ask(h, numbers, previous, state)
         previous, state = ((output,) if compares else ()), tuple(state_after)
         shapes.append(Shapes(h, previous, state))
     final = traced(Final(model, policy, packed), (h, previous))
-    return Pieces(asked, segments, asks, final, gated, len(model.exits), shapes)
+    return Graphs(asked, segments, asks, final, gated, len(model.exits), shapes)
 
 
 def _input(name: str, dtype: ir.DataType, shape: tuple[Any, ...]) -> ir.Value:
@@ -221,7 +221,7 @@ def write(made: ir.Model, path: str | Path, about: Mapping[str, Any] | None = No
     proto = ir.to_proto(made)
     if proto.ByteSize() > _LARGEST:
         raise UsageError(f"the model takes {proto.ByteSize() / 1e9:.1f} GB, and one ONNX file holds at most 2")
-    content = proto.SerializeToString() if about is None else signed(proto, about)
+    content = proto.SerializeToString() if about is None else sealed(proto, about)
     with atomic_file(Path(path)) as new:
         new.write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""The model and its policy in pieces that torch can export: what lies between two places where samples may leave."""
+"""The model and its policy in graphs that torch can export: what lies between two places where samples may leave."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class Ask(nn.Module):
     Args:
         model: the model.
         policy: the policy.
-        exit: the index of the exit.
+        k: the index of the exit.
         begins: whether it is the first exit that is asked: the policy's state begins here.
         packed: whether the backbone's own state is a tuple.
     """
 
-    def __init__(self, model: EarlyExitModel, policy: Policy, exit: int, begins: bool, packed: bool) -> None:
+    def __init__(self, model: EarlyExitModel, policy: Policy, k: int, begins: bool, packed: bool) -> None:
         super().__init__()
-        self.model, self.policy, self.exit, self.begins, self.packed = model, policy, exit, begins, packed
+        self.model, self.policy, self.exit, self.begins, self.packed = model, policy, k, begins, packed
 
     def forward(self, h: Tensors, numbers: Tensors, previous: Tensors, state: Tensors) -> Tensors:
         """To the answer ``(n, num_outputs)``, its score ``(n,)``, who leaves ``(n,)``, the head's output, the state.

@@ -1,4 +1,4 @@
-"""int8: pieces quantised one by one, before they are joined."""
+"""int8: graphs quantised one by one, before they are joined."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def quantised(part: ir.Graph, examples: Sequence[Tensors]) -> ir.Graph:
     OpenVINO is off as well. Weights are quantised for each channel, with seven of the eight bits: processors without
     VNNI add products in 16 bits, which overflow otherwise, in either runtime, and a file should answer the same
     everywhere. Activations are quantised by the range that they have on the examples (QDQ format, which OpenVINO reads
-    as well). Statistics cannot be taken inside an ``If``; this is why pieces are quantised, not the joined graph. What
+    as well). Statistics cannot be taken inside an ``If``; this is why graphs are quantised, not the joined graph. What
     goes from piece to piece stays fp32.
 
     Args:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from offramp.search import Columns, Seen, frontier
+from offramp.tasks import direction
 from offramp.types import Evidence
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def searched(policy: Policy, seen: Seen, compares: bool = False) -> Iterable[tup
 def _answered(policy: Policy, seen: Seen, compares: bool) -> Columns:
     """What the search reads: scores and quality of these answers, all heads on."""
     table, task, columns = seen.chosen, seen.task, seen.columns(seen.chosen)
-    sign = 1.0 if task.higher_is_better else -1.0
+    way = direction(task)
     state, previous, scores, quality = policy.init(len(table)), None, [], []
     for k in policy.heads:
         output = table.of(k)
@@ -40,5 +41,5 @@ def _answered(policy: Policy, seen: Seen, compares: bool) -> Columns:
         state, together = decision.state, output if decision.output is None else decision.output
         scores.append(task.score(policy.score, together, previous).double())
         previous = together if compares else None
-        quality.append(sign * task.quality(together, table.targets).double())
+        quality.append(way * task.quality(together, table.targets).double())
     return replace(columns, scores=torch.stack(scores), quality=torch.stack([*quality, columns.quality[-1]]))

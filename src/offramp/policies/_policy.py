@@ -49,18 +49,18 @@ class Policy(Protocol):
         """Those of its kind that are worth trying; ``calibrate`` takes the best that keeps the goal."""
 
 
-def score_of(policy: Policy, task: Task, exit: int, output: Tensor, previous: Tensor | None) -> Tensor:
+def score_of(policy: Policy, task: Task, k: int, output: Tensor, previous: Tensor | None) -> Tensor:
     """The score that a policy reads at an exit: of the output at the policy's temperature, where it has some.
 
     Args:
         policy: the policy; one with ``temperatures`` has one for each exit, the final exit last.
         task: what an output means.
-        exit: the index of the exit.
+        k: the index of the exit.
         output: ``(n, num_outputs)``.
         previous: the output of the exit that ran before, or None.
     """
     temperatures: tuple[float, ...] = getattr(policy, "temperatures", ())
-    return task.score(policy.score, output / temperatures[exit] if temperatures else output, previous)
+    return task.score(policy.score, output / temperatures[k] if temperatures else output, previous)
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def check_fits(policy: Policy, exits: int, num_outputs: int, task: Task) -> None
                 previous = output
     except (UsageError, IndexError, RuntimeError, ValueError, TypeError) as error:
         raise ArtifactError(f"the policy does not fit this model: {' '.join(str(error).split())}") from error
-    # thresholds that are one an exit and not one an exit that is asked
+    # thresholds that are one per exit, and not one per exit that is asked
     if "heads" not in {field.name for field in dataclasses.fields(policy)}:  # type: ignore[arg-type]
         given = len(getattr(policy, "thresholds", ())) or getattr(policy, "num_exits", 0)
         if given != exits:

@@ -49,7 +49,7 @@ class Ensemble:
     def __post_init__(self) -> None:
         for values in (self.thresholds, self.weights or self.thresholds, self.biases or self.thresholds):
             if len(values) != len(self.heads):
-                raise UsageError(f"an ensemble of {len(self.heads)} exits with {len(values)} values, not one an exit")
+                raise UsageError(f"an ensemble of {len(self.heads)} exits with {len(values)} values, not one per exit")
         if any(not 0 <= t <= 1 for t in self.thresholds):
             raise UsageError(f"thresholds lie between 0 and 1; these are {list(self.thresholds)}")
         if any(len(w) != k + 1 for k, w in enumerate(self.weights)):

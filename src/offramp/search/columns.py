@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offramp.errors import DataError, UsageError
-from offramp.tasks import Task, get_task
+from offramp.tasks import Task, direction, get_task
 from offramp.types import CostTable, ExitTable
 
 
@@ -107,8 +107,8 @@ class TableColumns:
         return self._scores[k, before]
 
     def _quality(self) -> Tensor:
-        sign, targets = 1.0 if self.task.higher_is_better else -1.0, self.table.targets
-        quality = torch.stack([sign * self.task.quality(output, targets).double() for output in self.table.each()])
+        way, targets = direction(self.task), self.table.targets
+        quality = torch.stack([way * self.task.quality(output, targets).double() for output in self.table.each()])
         if not torch.isfinite(quality).all():
             raise DataError(
                 "some answers or targets are not finite (NaN or infinity): this table cannot be calibrated on"
@@ -142,7 +142,7 @@ def check_temperatures(temperatures: tuple[float, ...], exits: int) -> None:
 def _segments(costs: CostTable, unit: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What it costs to get from one exit to the next, stem and final classifier included; and the heads."""
     try:
-        parts = costs.parts(unit)
+        parts = costs.in_unit(unit)
     except ValueError as error:
         raise UsageError(f"{error}: profile(model) measures them, with repeats above 0") from error
     segments = [sum(parts.steps[a:b]) for a, b in pairwise((0, *costs.after, len(parts.steps)))]

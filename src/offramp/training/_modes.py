@@ -13,14 +13,14 @@ from offramp._batches import to
 from offramp.model import EarlyExitModel, evaluating
 
 
-def used_by(model: EarlyExitModel, exit: int) -> list[nn.Parameter]:
+def used_by(model: EarlyExitModel, k: int) -> list[nn.Parameter]:
     """The parameters that the output of an exit depends on, its head and all blocks before it; found by a gradient."""
     parameters = list(model.parameters())
     wanted = [p.requires_grad for p in parameters]
     try:
         model.requires_grad_(True)
         with evaluating(model), torch.enable_grad():
-            output = model(to(model.input.example(2), parameters[0].device))[exit]
+            output = model(to(model.input.example(2), parameters[0].device))[k]
             gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
     finally:
         for p, value in zip(parameters, wanted, strict=True):

@@ -102,7 +102,7 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: processes that read images.
         checkpoint_seconds: a checkpoint is written when this many have passed, and at the end of each epoch.
-        progress: whether to show a progress bar; where there is no terminal, a line an epoch.
+        progress: whether to show a progress bar; where there is no terminal, one line per epoch.
         tracker: a tracker that accelerate knows (``tensorboard``, ``wandb``, …), beside the log; it writes to
             ``folder``.
         activation_checkpointing: whether the activations of blocks are computed again on the way back, for less memory

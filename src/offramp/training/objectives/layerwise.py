@@ -33,8 +33,8 @@ class OneExit:
         exit: its index, 0 for the first.
     """
 
-    def __init__(self, exit: int) -> None:
-        self.exit = exit
+    def __init__(self, k: int) -> None:
+        self.exit = k
 
     def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
         """The head, and the blocks since the exit before."""

@@ -10,12 +10,13 @@ import torch
 from helpers import images, tiny_model, tiny_vit
 
 import offramp
-from offramp.engine import open_runtime, profile_file, profile_in
+from offramp.bench import profile_file, profile_in
+from offramp.engine import open_runtime
 from offramp.errors import DataError, UsageError
 from offramp.policies.threshold import Threshold
 from offramp.policies.vote import Vote
 from offramp.registry import RUNTIMES
-from offramp.types import Parts, Trace
+from offramp.types import PartCosts, Trace
 
 pytestmark = pytest.mark.slowest
 
@@ -67,7 +68,7 @@ def leaving(table, unit):
 
 def assert_sound(table, exits):
     for unit in ("seconds", "p95"):
-        parts = table.parts(unit)
+        parts = table.in_unit(unit)
         assert min(parts.stem, *parts.steps, *parts.heads, parts.final) >= 0
         for on in itertools.product((False, True), repeat=exits):
             costs = table.to_exit(tuple(k for k in range(exits) if on[k]), unit)
@@ -98,7 +99,7 @@ def test_a_segment_stands_on_its_last_block_and_two_heads_may_stand_at_one():
     assert table.seconds.heads == pytest.approx((0.25, 0.125))
     runtime = fake(segments=(7.0,), heads=())
     table = profile_in(runtime, offramp.attach(tiny_vit(), []), repeats=1, clock=runtime.clock)
-    assert table.seconds == Parts(0.0, (0.0, 0.0, 0.0, 7.0), (), 0.0)
+    assert table.seconds == PartCosts(0.0, (0.0, 0.0, 0.0, 7.0), (), 0.0)
 
 
 def test_medians_and_late_runs_are_those_of_whole_runs():

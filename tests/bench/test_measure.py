@@ -5,8 +5,9 @@ import torch
 from helpers import images, tiny_model
 
 import offramp
-from offramp.engine import TorchRuntime, macs_speedup, measure
-from offramp.engine.bench import bench_forced
+from offramp.bench import macs_speedup, measure
+from offramp.bench.rows import bench_forced
+from offramp.engine import TorchRuntime
 from offramp.policies.forced import Forced
 from offramp.types import Trace
 

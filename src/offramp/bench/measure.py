@@ -77,7 +77,7 @@ class Measurement:
 def measure(
     static: Callable[[Inputs], Any],
     dynamic: Session,
-    pieces: Sequence[tuple[Inputs, Policy]],
+    work: Sequence[tuple[Inputs, Policy]],
     rounds: int = 5,
     tick: Callable[[int], Any] = lambda n: None,
     baselines: Mapping[str, Callable[[int], Any]] | None = None,
@@ -88,20 +88,20 @@ def measure(
     Args:
         static: the backbone without exits.
         dynamic: the model that leaves early.
-        pieces: batches, each with the policy to run it with.
+        work: batches, each with the policy to run it with.
         rounds: how often everything is timed; one more round goes before and is not counted.
         tick: called after each round with the number of rounds done, the uncounted one included.
         baselines: other networks by name, to be called with the number of samples.
         clock: seconds, rising; replaced in tests.
     """
     calls: dict[str, list[Callable[[], Any]]] = {
-        "static": [partial(static, x) for x, _ in pieces],
-        "dynamic": [partial(dynamic, x, policy) for x, policy in pieces],
+        "static": [partial(static, x) for x, _ in work],
+        "dynamic": [partial(dynamic, x, policy) for x, policy in work],
     }
     for name, call in (baselines or {}).items():
-        calls[name] = [partial(call, count(x)) for x, _ in pieces]
-    seconds = in_turn(calls, rounds, parts(pieces[0][0])[0].device, tick, clock)
-    trace = Trace.cat([dynamic(x, policy) for x, policy in pieces])
+        calls[name] = [partial(call, count(x)) for x, _ in work]
+    seconds = in_turn(calls, rounds, parts(work[0][0])[0].device, tick, clock)
+    trace = Trace.cat([dynamic(x, policy) for x, policy in work])
     return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 
 

@@ -62,7 +62,7 @@ def peak_memory(
 
 
 def _child(spec: dict[str, Any]) -> dict[str, float]:
-    command = [sys.executable, "-c", "from offramp.engine.memory import main; main()", json.dumps(spec)]
+    command = [sys.executable, "-c", "from offramp.bench.memory import main; main()", json.dumps(spec)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"the process that measures memory failed: {done.stderr.strip().splitlines()[-1]}")

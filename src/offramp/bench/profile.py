@@ -21,7 +21,7 @@ from offramp.inputs import Input
 from offramp.model import EarlyExitModel
 from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
-from offramp.types import CostTable, Parts, Trace
+from offramp.types import CostTable, PartCosts, Trace
 from offramp.versions import host, versions
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def _ways(policy: Threshold) -> dict[tuple[str, int], Threshold]:
     """Rules to time: nobody leaves with no exit on, everybody leaves at exit k alone, everybody passes it."""
     exits = range(len(policy.thresholds))
 
-    def only(exit: int, threshold: float) -> Threshold:
-        return replace(policy, thresholds=tuple(threshold if k == exit else None for k in exits))
+    def only(on: int, threshold: float) -> Threshold:
+        return replace(policy, thresholds=tuple(threshold if k == on else None for k in exits))
 
     at = {("leave", k): only(k, 0.0) for k in exits} | {("pass", k): only(k, 1.0) for k in exits}
     return {("whole", 0): only(-1, 0.0), **at}
@@ -169,8 +169,8 @@ def _timed(
     )
 
 
-def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequence[float], whole: float) -> Parts:
-    """Parts whose sums are the seconds to leave at each exit, and of the whole network.
+def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequence[float], whole: float) -> PartCosts:
+    """Costs of parts whose sums are the seconds to leave at each exit, and of the whole network.
 
     Args:
         after: for each early exit the block that it reads.
@@ -190,7 +190,7 @@ def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequ
         spent[place] = max(before, min(float(wanted), most))
         steps[place - 1] = spent[place] - before
     steps[-1] += whole - max(spent.values())
-    return Parts(0.0, tuple(steps), tuple(s - spent[at] for s, at in zip(leave, after, strict=True)), 0.0)
+    return PartCosts(0.0, tuple(steps), tuple(s - spent[at] for s, at in zip(leave, after, strict=True)), 0.0)
 
 
 def _undecided(ways: Mapping[tuple[str, int], Callable[..., Trace]], examples: Iterator[Inputs]) -> Inputs:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from offramp._batches import Inputs, count, parts, to
 from offramp._progress import progress_bar
+from offramp.bench.measure import macs_speedup, measure
 from offramp.cost import profile
 from offramp.data import Samples, loader
-from offramp.engine.measure import macs_speedup, measure
 from offramp.engine.runtime import Runtime, Session
 from offramp.engine.torch import TorchRuntime
 from offramp.errors import UsageError
@@ -23,7 +23,7 @@ from offramp.policies import Policy
 from offramp.policies.forced import Forced, forced_shares
 from offramp.types import CostTable, Network
 
-Piece = tuple[Inputs, Policy]
+Work = tuple[Inputs, Policy]
 Baselines = Mapping[str, tuple[Network, tuple[int, ...]]]
 """Other static networks by name, each with the shape of an image of its own."""
 
@@ -54,11 +54,11 @@ def bench_policy(
     """
     chosen = spaced(samples, images)
 
-    def pieces(batch: int) -> Iterable[Piece]:
+    def work_of(batch: int) -> Iterable[Work]:
         for x, _ in loader(chosen, model.input, batch):
             yield x, policy
 
-    return _model_rows(model, policy, pieces, batches, images, rounds, progress, runtime, baselines)
+    return _model_rows(model, policy, work_of, batches, images, rounds, progress, runtime, baselines)
 
 
 def bench_forced(
@@ -96,7 +96,7 @@ def bench_forced(
     score = model.task.scores[0]
     generator = torch.Generator().manual_seed(0)
 
-    def pieces(batch: int) -> Iterable[Piece]:
+    def work_of(batch: int) -> Iterable[Work]:
         number = max(images // batch, 1)
         order = torch.tensor(forced_shares(shares, number * batch).exits)[
             torch.randperm(number * batch, generator=generator)
@@ -105,7 +105,7 @@ def bench_forced(
             yield model.input.example(batch, generator), Forced(tuple(part.tolist()), exits, score, asked)
 
     first = Forced((exits,), exits, score, asked)
-    return _model_rows(model, first, pieces, batches, images, rounds, progress, runtime, baselines)
+    return _model_rows(model, first, work_of, batches, images, rounds, progress, runtime, baselines)
 
 
 def expected_shares(policy: Policy) -> list[float]:
@@ -129,7 +129,7 @@ def spaced(samples: Samples, images: int) -> Samples:
 def _model_rows(
     model: EarlyExitModel,
     policy: Policy,
-    pieces: Callable[[int], Iterable[Piece]],
+    work_of: Callable[[int], Iterable[Work]],
     batches: Sequence[int],
     images: int,
     rounds: int,
@@ -145,8 +145,8 @@ def _model_rows(
     def static(x: Inputs) -> Tensor:
         return network(parts(x)[0])
 
-    def there(batch: int) -> Iterable[Piece]:
-        return ((to(x, device), policy) for x, policy in pieces(batch))
+    def there(batch: int) -> Iterable[Work]:
+        return ((to(x, device), policy) for x, policy in work_of(batch))
 
     about = {"runtime": runtime.name, "precision": runtime.precision, "threads": runtime.threads}
     costs = profile(model, repeats=0)
@@ -157,7 +157,7 @@ def timed_rows(
     static: Callable[[Inputs], Any],
     dynamic: Session,
     costs: CostTable,
-    pieces: Callable[[int], Iterable[Piece]],
+    work_of: Callable[[int], Iterable[Work]],
     batches: Sequence[int],
     images: int,
     rounds: int,
@@ -171,7 +171,7 @@ def timed_rows(
         static: the backbone without exits.
         dynamic: the model that leaves early.
         costs: MACs of their parts.
-        pieces: for a batch size, batches with the policy to run each with.
+        work_of: for a batch size, batches with the policy to run each with.
         batches: as above.
         images: as above.
         rounds: as above.
@@ -182,7 +182,7 @@ def timed_rows(
     others = {name: partial(_call_blank, network, shape) for name, (network, shape) in (baselines or {}).items()}
     rows: list[dict[str, Any]] = []
     for batch in batches:
-        work = list(islice(pieces(batch), max(images // batch, 1)))
+        work = list(islice(work_of(batch), max(images // batch, 1)))
         with progress_bar(f"batch {batch}", rounds + 1, show=progress) as bar:
             timed = measure(static, dynamic, work, rounds, bar, others)
         in_macs = macs_speedup(costs, work[0][1].heads, timed.trace)

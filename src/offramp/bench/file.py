@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from offramp._batches import Inputs, cat, count, parts
+from offramp.bench.rows import Baselines, Work, spaced, timed_rows
 from offramp.data import Samples, loader
-from offramp.engine.bench import Baselines, Piece, spaced, timed_rows
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import Runtime
 from offramp.errors import UsageError
@@ -58,7 +58,7 @@ def bench_file(
     costs = CostTable.from_json(session.file.about["costs"])
     static = static_part(session, baselines or {})
 
-    def pieces(batch: int) -> Iterable[Piece]:
+    def work_of(batch: int) -> Iterable[Work]:
         if isinstance(source, Samples):
             return ((x, policy) for x in _batches(session, source, batch, images))
         generator = torch.Generator().manual_seed(0)
@@ -68,7 +68,7 @@ def bench_file(
         return ((x, rule) for x in work)
 
     about = {"runtime": runtime.name, "precision": session.precision, "threads": runtime.threads}
-    return timed_rows(static, session, costs, pieces, batches, images, rounds, about, progress, baselines)
+    return timed_rows(static, session, costs, work_of, batches, images, rounds, about, progress, baselines)
 
 
 def static_part(session: FileSession, baselines: Baselines) -> Callable[[Inputs], Any]:
