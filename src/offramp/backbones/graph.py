@@ -175,34 +175,50 @@ class _Splitter:
 
     def part(self, targets: list[Any], cut: fx.Node, final: bool) -> tuple[list[fx.Node], Callable[..., Any]]:
         """The part of the graph from a cut to its targets, and the state that it starts from, the cut first."""
-        early = {node for node in self.nodes if self.position[node] <= self.position[cut]}
-        state: dict[fx.Node, None] = {cut: None}
-        computed: set[fx.Node] = set()
-        stack = [node for target in targets for node in _nodes_in(target)]
-        while stack:
-            node = stack.pop()
-            if node in state or node in computed:
-                continue
-            if node in early and self.has_batch(node):
-                state[node] = None
-                continue
-            computed.add(node)
-            if not (node in early and _is_size(self.values[0][node])):
-                stack += node.all_input_nodes
-        others = sorted((n for n in state if n is not cut), key=self.position.__getitem__)
-
+        state, inside = self._needed(targets, cut)
         part = fx.Graph()
-        made: dict[fx.Node, Any] = {node: part.placeholder(f"h{i}") for i, node in enumerate([cut, *others])}
-        # in the order of the whole graph, so that what works in place does so after those who read before it
-        for node in sorted(computed, key=self.position.__getitem__):
-            if node in early and _is_size(self.values[0][node]):
-                template = _template(self.values[0][node], self.values[1][node])
-                made[node] = part.call_function(_fill, (template, made[cut]))
-            else:
-                made[node] = part.node_copy(node, made.__getitem__)
+        made: dict[fx.Node, Any] = {node: part.placeholder(f"h{i}") for i, node in enumerate(state)}
+        for node in inside:
+            made[node] = self._copied(node, cut, part, made)
         results = [fx.node.map_arg(target, made.__getitem__) for target in targets]
         part.output(results[0] if final else tuple(results))
-        return [cut, *others], _compile(part)
+        return state, _compile(part)
+
+    def _needed(self, targets: list[Any], cut: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+        """What the targets need: the tensors that come over the cut, and what the part computes itself.
+
+        Walked back from the targets. A tensor of samples that was made before the cut comes over it; whatever else
+        stands there (parameters, tables, sizes) is computed anew, and of a size nothing before it is needed. Both lists
+        are in the order of the whole graph, so that what works in place does so after those who read before it.
+        """
+        state: set[fx.Node] = {cut}
+        inside: set[fx.Node] = set()
+        waiting = [node for target in targets for node in _nodes_in(target)]
+        while waiting:
+            node = waiting.pop()
+            if node in state or node in inside:
+                continue
+            if self._is_early(node, cut) and self.has_batch(node):
+                state.add(node)
+                continue
+            inside.add(node)
+            if not self._is_early_size(node, cut):
+                waiting += node.all_input_nodes
+        others = sorted(state - {cut}, key=self.position.__getitem__)
+        return [cut, *others], sorted(inside, key=self.position.__getitem__)
+
+    def _copied(self, node: fx.Node, cut: fx.Node, part: fx.Graph, made: dict[fx.Node, Any]) -> fx.Node:
+        """A node in a part; a size from before the cut is read off the state."""
+        if not self._is_early_size(node, cut):
+            return part.node_copy(node, made.__getitem__)
+        template = _template(self.values[0][node], self.values[1][node])
+        return part.call_function(_fill, (template, made[cut]))
+
+    def _is_early(self, node: fx.Node, cut: fx.Node) -> bool:
+        return self.position[node] <= self.position[cut]
+
+    def _is_early_size(self, node: fx.Node, cut: fx.Node) -> bool:
+        return self._is_early(node, cut) and _is_size(self.values[0][node])
 
     def has_batch(self, node: fx.Node) -> bool:
         """Whether a node gives a tensor whose first dimension is the sample."""

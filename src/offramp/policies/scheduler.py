@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from offramp.errors import UsageError
@@ -105,49 +105,76 @@ def fit_scheduler(
         steps: of the optimiser.
     """
     meaning = get_task(table.task if task is None else task)
-    seen = [features(meaning, table.of(head)) for head in heads]
-    right = columns.quality[list(heads)].float()
+    learner = _Learner([features(meaning, table.of(head)) for head in heads])
+    right = columns.quality[list(heads)].float().T
     spent = torch.tensor(cost_to_exit(columns, heads), dtype=torch.float32)
-    generator = torch.Generator().manual_seed(0)
-    maps = [torch.zeros(x.shape[1] + k) for k, x in enumerate(seen)]
-    for weight, x in zip(maps, seen, strict=True):
-        weight[x.shape[1] - 2] = 1.0  # begin as the largest probability
-    biases = [torch.zeros(()) for _ in heads]
-    assign = [0.01 * torch.randn(x.shape[1] + k, generator=generator) for k, x in enumerate(seen)]
-    last = torch.zeros(())
-    learned = [p.requires_grad_() for p in (*maps, *biases, *assign, last)]
-    optimizer = torch.optim.Adam(learned, lr=0.02)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.02)
     for _ in range(steps):
         optimizer.zero_grad()
-        scores, rests = _scores(seen, maps, biases)
-        rows = [rest @ a for rest, a in zip(rests, assign, strict=True)]
-        shares = torch.stack([*rows, last.expand(len(table))], 1).softmax(1)
-        weight = shares[:, :-1].detach() * len(heads)
-        own = functional.binary_cross_entropy(scores.clamp(1e-4, 1 - 1e-4), right.T, weight)
-        target = torch.cat([scores.detach() ** 2, torch.full((len(table), 1), 0.5)], 1)
-        target = target / target.sum(1, keepdim=True)
-        follow = functional.kl_div(shares.clamp_min(1e-9).log(), target, reduction="batchmean")
-        missed = (shares.mean(0) @ spent - budget).abs() / budget
-        (own + 0.1 * follow + 10 * missed).backward()
+        scores, shares = learner()
+        _loss(scores, shares, right, spent, budget).backward()
         optimizer.step()
     with torch.no_grad():
-        scores, rests = _scores(seen, maps, biases)
-        rows = [rest @ a for rest, a in zip(rests, assign, strict=True)]
-        quotas = torch.stack([*rows, last.expand(len(table))], 1).softmax(1).mean(0)
-        if abs(float(quotas @ spent) / budget - 1) > 0.02:
-            quotas = torch.tensor(exit_distribution(only(columns, heads), budget))
-    thresholds = quota_thresholds(scores.T.double(), tuple(quotas.tolist()))
-    plain = [tuple(m.detach().tolist()) for m in maps]
+        scores, shares = learner()
+    quotas = shares.mean(0)
+    if abs(float(quotas @ spent) / budget - 1) > 0.02:
+        quotas = torch.tensor(exit_distribution(only(columns, heads), budget))
     return Scheduler(
-        thresholds, tuple(plain), tuple(float(b.detach()) for b in biases), tuple(heads), meaning.scores[0]
+        quota_thresholds(scores.T.double(), tuple(quotas.tolist())),
+        tuple(tuple(weight.tolist()) for weight in learner.weights),
+        tuple(float(bias.detach()) for bias in learner.biases),
+        tuple(heads),
+        meaning.scores[0],
     )
 
 
-def _scores(seen: Sequence[Tensor], maps: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    scores: list[Tensor] = []
-    rests = []
-    for x, weight, bias in zip(seen, maps, biases, strict=True):
-        rest = torch.cat([x, *(s.detach()[:, None] for s in scores)], 1)
-        rests.append(rest)
-        scores.append((rest @ weight + bias).clamp(0, 1))
-    return torch.stack(scores, 1), rests
+class _Learner(nn.Module):
+    """Scores of exits, and the shares in which samples are assigned to them.
+
+    Args:
+        seen: what each exit's score reads of the samples, ``(samples, features)``; it also reads the scores before it.
+    """
+
+    def __init__(self, seen: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.seen = seen
+        widths = [x.shape[1] for x in seen]
+        generator = torch.Generator().manual_seed(0)
+        # the largest probability to begin with, which stands before the entropy
+        first = [torch.eye(width + k)[width - 2] for k, width in enumerate(widths)]
+        drawn = [0.01 * torch.randn(width + k, generator=generator) for k, width in enumerate(widths)]
+        self.weights = nn.ParameterList(first)
+        self.biases = nn.ParameterList(torch.zeros(()) for _ in seen)
+        self.assign = nn.ParameterList(drawn)
+        self.rest = nn.Parameter(torch.zeros(()))
+        """What is assigned to the final exit."""
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Scores ``(samples, exits)`` and shares ``(samples, exits + 1)``."""
+        scores: list[Tensor] = []
+        assigned: list[Tensor] = []
+        for x, weight, bias, assign in zip(self.seen, self.weights, self.biases, self.assign, strict=True):
+            read = torch.cat([x, *(score.detach()[:, None] for score in scores)], 1)
+            assigned.append(read @ assign)
+            scores.append((read @ weight + bias).clamp(0, 1))
+        rest = self.rest.expand(len(self.seen[0]))
+        return torch.stack(scores, 1), torch.stack([*assigned, rest], 1).softmax(1)
+
+
+def _loss(scores: Tensor, shares: Tensor, right: Tensor, spent: Tensor, budget: float) -> Tensor:
+    """Scores that say what is right where samples leave; shares that follow the scores and keep the budget.
+
+    Args:
+        scores: ``(samples, exits)``.
+        shares: ``(samples, exits + 1)``.
+        right: whether each exit is right, ``(samples, exits)``.
+        spent: the cost of leaving at each exit, the final exit last.
+        budget: mean cost of a sample.
+    """
+    weight = shares[:, :-1].detach() * scores.shape[1]
+    own = functional.binary_cross_entropy(scores.clamp(1e-4, 1 - 1e-4), right, weight)
+    target = torch.cat([scores.detach() ** 2, torch.full((len(scores), 1), 0.5)], 1)
+    target = target / target.sum(1, keepdim=True)
+    follow = functional.kl_div(shares.clamp_min(1e-9).log(), target, reduction="batchmean")
+    missed = (shares.mean(0) @ spent - budget).abs() / budget
+    return own + 0.1 * follow + 10 * missed
