@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick slowest lint examples clean
+.PHONY: demo test quick slowest lint docs examples clean
 
 demo: $(VENV)/.installed
 	$(BIN)/offramp demo
@@ -21,6 +21,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Pages that are made from the code.
+docs: $(VENV)/.installed-dev
+	$(BIN)/typer offramp.cli._app utils docs --name offramp --title "The command line" --output docs/cli.md
+	$(BIN)/python docs/heads.py
 
 # The examples for Node and the browser; without them their tests are skipped.
 examples: $(VENV)/.installed-dev

@@ -31,6 +31,13 @@ def test_the_page_is_what_its_script_writes(tmp_path):
     assert len(list((tmp_path / "heads").glob("*.png"))) == len(HEADS)
 
 
+def test_the_command_line_is_what_the_page_says(tmp_path):
+    typer = [sys.executable, "-m", "typer", "offramp.cli._app", "utils", "docs", "--name", "offramp"]
+    title = ("--title", "The command line")
+    subprocess.run([*typer, *title, "--output", str(tmp_path / "cli.md")], check=True)
+    assert (tmp_path / "cli.md").read_text() == (DOCS / "cli.md").read_text(), "make docs writes it anew"
+
+
 def test_every_objective_and_weighting_is_explained():
     page = (DOCS / "training.md").read_text()
     for name in OBJECTIVES:
