@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def picture(height, width, mode="RGB"):
 def test_it_is_what_timm_does(interpolation, crop_pct, size):
     reads = ImageInput(**CONFIG, interpolation=interpolation, crop_pct=crop_pct)
     image = picture(*size)
-    (found,) = Resize(reads)((reads.raw(image),))
+    (found,) = Resize(**asdict(reads))((reads.raw(image),))
     byte = 1 / 255 / min(CONFIG["std"])
     difference = (found - reads.transform()(image)).abs()
     assert float(difference.max()) <= 1.01 * byte

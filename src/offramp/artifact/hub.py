@@ -8,31 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub as hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from offramp.artifact.saved import CARD, OWN, save
-from offramp.errors import ArtifactError, DataError, UsageError
+from offramp.artifact._fetch import sentence
+from offramp.artifact.saved import CARD, save
+from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.types import CostTable, ExitTable
-
-PREFIX = "hf-hub:"
-
-
-def fetched(name: str) -> Path:
-    """The local copy of an artifact of the hub; only Offramp's own files are fetched.
-
-    Args:
-        name: ``hf-hub:owner/name``, as timm writes it, or ``hf-hub:owner/name@revision``.
-
-    Raises:
-        ArtifactError: no such repository, no right to read it, or no network and no copy.
-    """
-    repository, _, revision = name.removeprefix(PREFIX).partition("@")
-    try:
-        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(OWN)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ArtifactError(f"{name} could not be fetched: {_sentence(error)}") from error
 
 
 def push(
@@ -79,9 +62,9 @@ def push(
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
         except HFValidationError as error:
-            raise UsageError(f"{repository!r} is no name of a repository: {_sentence(error)}") from error
-        except (HfHubHTTPError, RepositoryNotFoundError, OSError) as error:
-            raise DataError(f"{repository} could not be written: {_sentence(error)}") from error
+            raise UsageError(f"{repository!r} is no name of a repository: {sentence(error)}") from error
+        except (HfHubHTTPError, OSError) as error:
+            raise DataError(f"{repository} could not be written: {sentence(error)}") from error
     return str(done)
 
 
@@ -91,7 +74,3 @@ def _front_matter(model: EarlyExitModel) -> str:
     if model.task.name == "classification" and model.input.noun == "images":
         lines.append("pipeline_tag: image-classification")
     return "\n".join(["---", *lines, "---", "", ""])
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -244,9 +244,9 @@ def _smallest(tensor: torch.Tensor) -> torch.Tensor:
 def _place(path: str | Path) -> Path:
     """The folder at a path; where there is none, that of the model in the box, or on the hub, with this name."""
     if str(path).startswith("hf-hub:"):
-        from offramp.artifact.hub import fetched
+        from offramp.artifact._fetch import fetched  # slow to import, and seldom needed
 
-        return fetched(str(path))
+        return fetched(str(path), OWN)
     if not Path(path).exists() and str(path) in MODELS:
         return Path(MODELS.resolve(str(path)))
     return Path(path)

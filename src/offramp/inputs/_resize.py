@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from offramp.errors import UsageError
-
-if TYPE_CHECKING:
-    from offramp.inputs.image import ImageInput
 
 Tensors = tuple[Tensor, ...]
 
@@ -27,7 +23,12 @@ class Resize(nn.Module):
     megapixels: the work grows with their size.
 
     Args:
-        target: what the images shall be.
+        input_size: channels, height, width of what a model reads; the other arguments are those of ``ImageInput``.
+        interpolation: ``bilinear`` or ``bicubic``.
+        mean: of each channel.
+        std: of each channel.
+        crop_pct: the share of the resized image's side that is kept.
+        crop_mode: ``center``.
 
     Raises:
         UsageError: a configuration with another crop, interpolation or a size that is not square.
@@ -36,19 +37,26 @@ class Resize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, target: ImageInput) -> None:
+    def __init__(
+        self,
+        input_size: tuple[int, int, int],
+        interpolation: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        crop_pct: float,
+        crop_mode: str,
+    ) -> None:
         super().__init__()
-        _, height, width = target.input_size
-        interpolation = target.interpolation
-        if height != width or interpolation not in _SUPPORT or target.crop_mode != "center":
+        _, height, width = input_size
+        if height != width or interpolation not in _SUPPORT or crop_mode != "center":
             raise UsageError(
                 "preprocessing in the graph is for square images, bilinear or bicubic, with a centre crop; this model "
-                f"has {height} × {width}, {interpolation}, {target.crop_mode}"
+                f"has {height} × {width}, {interpolation}, {crop_mode}"
             )
         self.size, self.support = height, _SUPPORT[interpolation]
-        self.resized = math.floor(height / target.crop_pct)
-        self.register_buffer("mean", torch.tensor(target.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(target.std)[:, None, None])
+        self.resized = math.floor(height / crop_pct)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     def forward(self, pictures: Tensors) -> Tensors:
         """Bytes ``(B, H, W, C)``, any H and W, to ``(B, C, size, size)``."""

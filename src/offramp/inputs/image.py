@@ -117,7 +117,7 @@ class ImageInput(OneTensor):
 
     def graph(self) -> tuple[nn.Module, Tensor]:
         """For square images, bilinear or bicubic, with a centre crop. Raises ``UsageError`` for others."""
-        return Resize(self), torch.zeros(3, 31, 37, self.input_size[0], dtype=torch.uint8)
+        return Resize(**asdict(self)), torch.zeros(3, 31, 37, self.input_size[0], dtype=torch.uint8)
 
     def example(self, n: int, generator: torch.Generator | None = None, raw: bool = False) -> Tensor:
         """Normal noise ``(n, C, H, W)``; raw, bytes of the same size ``(n, H, W, C)``."""
