@@ -20,6 +20,11 @@ def of_parts(tensors: tuple[Tensor, ...]) -> Inputs:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
+def loaded(x: Tensor | Sequence[Tensor]) -> Inputs:
+    """A batch from what a loader of torch gives, which makes a list of several parts."""
+    return x if isinstance(x, Tensor) else tuple(x)
+
+
 def each(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
     """A batch of what a function makes of each of its tensors."""
     return tuple(map(function, x)) if isinstance(x, tuple) else function(x)

@@ -84,6 +84,7 @@ def kinds(samples, tmp_path):
         "torch": Pictures(samples),
         "prepared": TensorDataset(x, torch.as_tensor(samples.targets)),
         "loader": DataLoader(Pictures(samples), batch_size=5, shuffle=True),
+        "offramp's loader": loader(samples, model.input, 5),
         "huggingface": data,
         "saved by huggingface": saved.train,
         "shards": open_splits(shards(tmp_path / "shards", samples) / "*.tar").parts["train"],
@@ -107,7 +108,7 @@ def test_every_form_trains_to_the_same_bits_and_gives_the_same_table(tmp_path):
     assert saved.classes == tuple("abcd")
     wanted = fit(samples, tmp_path / "wanted")
     table = offramp.tabulate(wanted, loader(samples, wanted.input, 8))
-    for name in ("torch", "prepared", "loader", "huggingface"):
+    for name in ("torch", "prepared", "loader", "offramp's loader", "huggingface"):
         data = forms[name]
         assert same(fit(data, tmp_path / name), wanted), name
         found = offramp.tabulate(wanted, loader(as_samples(data), wanted.input, 8))

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from offramp._progress import track
 from offramp.data.huggingface import is_huggingface, samples_of
+from offramp.data.prepared import collate
 from offramp.data.samples import Samples, Splits, fingerprint
 from offramp.errors import DataError, UsageError
 
@@ -94,7 +95,7 @@ def _is_plain(loader: DataLoader[Any]) -> bool:
     return (
         not isinstance(loader.dataset, IterableDataset)
         and type(loader.sampler) in (SequentialSampler, RandomSampler)
-        and loader.collate_fn is default_collate
+        and loader.collate_fn in (default_collate, collate)
         and loader.batch_size is not None
     )
 

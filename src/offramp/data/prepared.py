@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from offramp._batches import loaded
 from offramp.data.samples import Samples
 from offramp.errors import UsageError
 from offramp.inputs import Input
@@ -57,7 +58,13 @@ class Prepared(Dataset[tuple[Any, Any]]):
 
 def loader(samples: Samples, model_input: Input, batch_size: int = 64, workers: int = 0) -> DataLoader[Any]:
     """Batches for evaluation, in order: prepared samples, such as images ``(B, C, H, W)``, and targets ``(B,)``."""
-    return DataLoader(Prepared(samples, model_input), batch_size=batch_size, num_workers=workers)
+    return DataLoader(Prepared(samples, model_input), batch_size, num_workers=workers, collate_fn=collate)
+
+
+def collate(items: list[Any]) -> tuple[Any, Any]:
+    """A batch of inputs and targets; samples of several parts are a tuple of tensors."""
+    inputs, targets = default_collate(items)
+    return loaded(inputs), targets
 
 
 def _as_it_is(sample: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from offramp._batches import Inputs, count, to
+from offramp._batches import Inputs, count, loaded, to
 from offramp.engine.runtime import Runtime
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, evaluating
@@ -117,7 +117,7 @@ def _table(
 ) -> ExitTable:
     pieces: list[ExitTable] = []
     for x, target in loader:
-        piece = ExitTable(torch.stack(list(outputs(x))), target.cpu(), after, heads, task, about)
+        piece = ExitTable(torch.stack(list(outputs(loaded(x)))), target.cpu(), after, heads, task, about)
         if not torch.isfinite(piece.outputs).all():
             raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
         pieces.append(piece.compact() if compact else piece)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from offramp._batches import loaded
 from offramp.data import Prepared, Samples, Stream
 from offramp.data.stream import TrainingStream
 from offramp.errors import UsageError
@@ -38,7 +39,8 @@ class Feed:
     def over(self, prepared: Any) -> Iterator[Any]:
         """All batches that are left, as accelerate gives them."""
         for _ in range(self.rounds):
-            yield from prepared
+            for inputs, targets in prepared:
+                yield loaded(inputs), targets
 
 
 def feed(
