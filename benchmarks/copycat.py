@@ -22,7 +22,7 @@ from benchmarks.compare.training import SETTINGS, splits_of
 from offramp import Exit
 from offramp.artifact import load_artifact
 from offramp.data import Samples, Splits
-from offramp.data.samples import cut
+from offramp.data.samples import split_off
 from offramp.pipeline import tabulate_samples
 from offramp.training import Stage
 from offramp.training.objectives.copycat import Copycat
@@ -63,8 +63,8 @@ def main() -> None:
     parser.add_argument("--name", default="CIFAR-10 (JPEG copy)", help="what to call the data in the result")
     args = parser.parse_args()
     splits = splits_of(args.data)
-    rest, labelled = cut(splits.train, args.labelled, 0, "labelled")
-    _, unlabelled = cut(rest, args.unlabelled, 0, "unlabelled")
+    rest, labelled = split_off(splits.train, args.labelled, 0, "labelled")
+    _, unlabelled = split_off(rest, args.unlabelled, 0, "unlabelled")
     ways = {"plain": Frozen(), **{labels: Copycat(unlabelled, labels) for labels in ("hard", "soft", "both")}}
     rows: dict[str, list[list[float]]] = {name: [] for name in ways}
     with TemporaryDirectory() as taught:
