@@ -149,6 +149,11 @@ def head(**options):
     return lambda config: config["exits"][1]["options"].update(options)
 
 
+def final(outputs, after=4):
+    head = {"after": after, "head": "linear", "options": {}}
+    return lambda config: config.update(final=head, num_outputs=outputs)
+
+
 def huge_images(config):
     config["backbone"] = {"name": "resnet18", "args": {"num_classes": 5}}
     config["input"]["input_size"] = [3, 60_000, 60_000]
@@ -172,6 +177,14 @@ DEMANDS = {
     "an exit that is none": (lambda c: c["exits"].append(3), "valid dictionary"),
     "another interpolation": (lambda c: c["input"].update(interpolation="nonsense"), "does not describe"),
     "another size": (lambda c: c["input"].update(input_size=[1, 32, 32]), "an input that makes|not fit"),
+    "another input": (lambda c: c["input"].update(name="nothing"), "there is no input 'nothing'"),
+    "an input without a name": (lambda c: c.update(input={}), "an input has a name"),
+    "a field of no input": (lambda c: c["input"].update(colour="blue"), "has no 'colour'"),
+    "outputs": (lambda c: c.update(num_outputs=6), "classifier has 5 outputs, not 6"),
+    "endless outputs": (final(10**12), "beyond what any model has"),
+    "another final exit": (final(5), "do not fit"),
+    "many outputs": (final(90_000), "do not fit|class names"),
+    "a final exit too soon": (final(5, after=2), "final stands after the last block"),
     "a class too few": (lambda c: c.update(classes=["a"]), "1 class names"),
     "a score": (lambda c: c.update(task="counting"), "does not fit this model|another model"),
 }

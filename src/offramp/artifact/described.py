@@ -156,7 +156,12 @@ def _check_size(described: _Description) -> None:
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from numbers(inner)
 
-    everything = [described.backbone.args, described.input, *(e.options for e in described.exits)]
+    everything = [
+        described.backbone.args,
+        described.input,
+        described.num_outputs,
+        *(e.options for e in described.exits),
+    ]
     if described.final is not None:
         everything.append(described.final.options)
     for number in numbers(everything):
