@@ -32,7 +32,7 @@ BACKBONES = {
 }
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", [k if k == "vit" else pytest.param(k, marks=pytest.mark.slowest) for k in BACKBONES])
 @pytest.mark.parametrize("task", ["classification", "counting"])
 def test_a_final_head_goes_the_whole_road(kind, task, tmp_path):
     torch.manual_seed(0)

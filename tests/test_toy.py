@@ -13,7 +13,7 @@ import offramp
 from offramp import ArtifactError
 from offramp.policies import load_policy
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slowest
 
 HERE = Path(__file__).parent
 SRC = Path(offramp.__file__).parent

@@ -38,6 +38,7 @@ def test_predict_with_a_file_is_predict_with_the_model(trained, exported, cli, p
     assert {r["exit"] for r in last} <= {1, 2}
 
 
+@pytest.mark.slowest
 def test_a_runtime_by_name_evaluates_and_calibrates(trained, cli, tmp_path):
     code, out, _ = cli("evaluate", trained / "model", "digits", "--runtime", "onnxruntime", "--batch", "8", "--json")
     assert code == 0
@@ -50,6 +51,7 @@ def test_a_runtime_by_name_evaluates_and_calibrates(trained, cli, tmp_path):
     assert json.loads((tmp_path / "p.json").read_text())["provenance"]["data"]["runtime"] == "openvino"
 
 
+@pytest.mark.slowest
 def test_bench_in_a_runtime_against_a_baseline(trained, exported, cli):
     options = ("--batch", "2", "--images", "4", "--rounds", "1", "--runtime", "onnxruntime", "--threads", "1")
     code, out, _ = cli("bench", trained / "model", "--shares", "1,0,0", *options, "--baseline", exported, "--json")

@@ -260,7 +260,8 @@ def test_shards_that_are_none(tmp_path):
 
 
 def test_a_data_set_of_the_hub_without_a_network(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="nobody/nothing could not be opened") as caught:
         open_splits("hf/nobody/nothing")
     assert "\n" not in str(caught.value)
