@@ -145,7 +145,7 @@ def test_pictures_of_different_sizes_are_timed_one_by_one(files):
     both = type(samples)(lambda i: (samples if i % 2 else wide).read(i // 2), np.zeros(4, np.int64))
     (row,) = bench_file(session, runtime, session.file.policy, both, [1], 4, 1)
     assert row["batch"] == 1
-    with pytest.raises(UsageError, match="pictures of different sizes"):
+    with pytest.raises(UsageError, match="images of different sizes"):
         bench_file(session, runtime, session.file.policy, both, [2], 4, 1)
 
 
