@@ -26,4 +26,4 @@ for photo in photos:
     ms = 1000 * (time.perf_counter() - start)
     answer = int(output[0].argmax())
     label = about["classes"][answer] if about["classes"] else answer
-    print(json.dumps({"photo": photo, "label": label, "exit": int(exit[0]), "score": float(score[0]), "ms": ms}))
+    print(json.dumps({"photo": photo, "label": label, "exit": int(left[0]), "score": float(score[0]), "ms": ms}))
