@@ -95,9 +95,17 @@ def test_the_command(remote, tmp_path, monkeypatch, capsys):
     assert code == 0
     assert json.loads(text) == {"model": str(tmp_path / "m"), "repository": "me/mine", "address": "there/me/mine"}
     assert (remote / "me" / "mine" / "private").read_text() == "True"
-    code, text, _ = run_cli(monkeypatch, capsys, "calibrate", Path("hf-hub:me/mine"), "--max-drop", "50", "--json")
+    monkeypatch.chdir(tmp_path)
+    goal = ("calibrate", Path("hf-hub:me/mine"), "--max-drop", "50", "--json")
+    code, _, said = run_cli(monkeypatch, capsys, *goal)
+    assert code == 2
+    assert "is on the hub, which stays as it is: say with --out where the policy goes" in said
+    code, text, _ = run_cli(monkeypatch, capsys, *goal, "--out", "p.json")
     assert code == 0
     assert json.loads(text)["policy"] == "threshold"
+    with pytest.raises(UsageError, match="a place on the hub"):
+        offramp.save(tiny_model(), "hf-hub:me/mine")
+    assert not list(tmp_path.glob("hf-hub*"))
 
 
 def test_without_a_network(monkeypatch):

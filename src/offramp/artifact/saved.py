@@ -111,6 +111,8 @@ def save(
 def refuse_foreign(path: str | Path) -> None:
     """Raise ``UsageError`` unless a place is free, empty, or holds an artifact, beside which other files may stand."""
     path = Path(path)
+    if str(path).startswith("hf-hub:"):
+        raise UsageError(f"{path} is a place on the hub: offramp.push uploads a model")
     if not path.exists() or (path.is_dir() and not others(path, ())):
         return
     try:

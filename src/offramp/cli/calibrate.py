@@ -145,8 +145,11 @@ def _of_artifact(model: Path, data: str | None, save_to: Path | None, unit: str,
     from offramp.registry import MODELS
     from offramp.versions import host
 
-    if save_to is None and not model.exists() and str(model) in MODELS:
-        raise UsageError(f"{model} is the model in the box, which stays as it is: say with --out where the policy goes")
+    fixed = (
+        "the model in the box" if str(model) in MODELS else "on the hub" if str(model).startswith("hf-hub:") else None
+    )
+    if save_to is None and not model.exists() and fixed is not None:
+        raise UsageError(f"{model} is {fixed}, which stays as it is: say with --out where the policy goes")
     artifact = ready(model, place.device, place.threads)
     computes = open_runtime(place.runtime, place.precision, place.threads)
     exits = artifact.table
