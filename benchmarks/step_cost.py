@@ -1,7 +1,8 @@
 """What exits cost in training: a step of joint training with LGViT's eight heads beside a step of the plain backbone.
 
-ViT-B/16 at 224 px, 100 classes, random weights and images, batch 8, bf16 autocast, AdamW, gradients clipped: what
-``offramp.train`` does in a step. Plain, joint, and the frozen backbone's heads alone are timed in turn in one run.
+ViT-B/16 at 224 px, 100 classes, random weights and images, batch 8, AdamW, gradients clipped: what ``offramp.train``
+does in a step. Plain, joint, and the frozen backbone's heads alone are timed in turn in one run. With bf16 autocast, or
+in fp32 (``--precision fp32``): where a processor has no bf16, a step in it takes a hundred times as long.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from offramp.training._modes import attention_for, only
 CPU = torch.device("cpu")
 
 
-def step_of(name: str, objective: str, exits: bool, batch: Batch) -> Callable[[], None]:
+def step_of(name: str, objective: str, exits: bool, batch: Batch, precision: str) -> Callable[[], None]:
     """One training step of a model of its own."""
     torch.manual_seed(0)
     backbone = timm.create_model(name, num_classes=100)
@@ -36,7 +37,7 @@ def step_of(name: str, objective: str, exits: bool, batch: Batch) -> Callable[[]
 
     def step() -> None:
         with only(trained, model), attention_for(CPU, model):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 loss = goal(model, batch)["loss"]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -53,12 +54,13 @@ def main() -> None:
     parser.add_argument("--backbone", default="vit_base_patch16_224")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     args = parser.parse_args()
     batch = Batch(torch.randn(args.batch, 3, 224, 224), torch.randint(100, (args.batch,)))
     steps = {
-        "plain": step_of(args.backbone, "backbone", False, batch),
-        "joint": step_of(args.backbone, "joint", True, batch),
-        "frozen": step_of(args.backbone, "frozen", True, batch),
+        "plain": step_of(args.backbone, "backbone", False, batch, args.precision),
+        "joint": step_of(args.backbone, "joint", True, batch, args.precision),
+        "frozen": step_of(args.backbone, "frozen", True, batch, args.precision),
     }
     with progress_bar("timing", args.rounds + 1) as bar:
         calls = {name: [step] for name, step in steps.items()}
@@ -75,7 +77,7 @@ def main() -> None:
             "backbone": args.backbone,
             "heads": "LGViT's eight",
             "batch": args.batch,
-            "precision": "bf16",
+            "precision": args.precision,
             "threads": torch.get_num_threads(),
             "rounds": args.rounds,
             "seconds": {name: statistics.median(values) for name, values in seconds.items()},
