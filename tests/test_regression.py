@@ -14,6 +14,7 @@ from offramp.data import loader, open_splits
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slowest
 def test_the_value_of_a_digit(tmp_path):
     splits = open_splits("digits")
     vit = tiny_vit(1)

@@ -11,6 +11,7 @@ import offramp.recipe
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slowest
 def test_demo_and_predict(tmp_path, monkeypatch, capsys):
     read = offramp.recipe.read_recipe
 

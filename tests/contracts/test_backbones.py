@@ -127,6 +127,7 @@ def test_stages_that_timm_names_otherwise_are_found():
     assert cut(timm.create_model("mvitv2_tiny")).names == ("stages.0", "stages.1", "stages.2", "stages.3")
 
 
+@pytest.mark.slowest
 def test_a_file_answers_as_the_model_does(backbone, tmp_path):
     model = offramp.attach(backbone.model, [Exit(max(len(backbone.steps) // 2, 1))]).eval()
     x = images(backbone, 6)

@@ -113,6 +113,7 @@ def by_processes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slowest
 @pytest.mark.parametrize("objective", PROCESSES)
 def test_two_processes_end_where_one_does(by_processes, objective):
     folders = [by_processes / name / objective for name in ("one", "two")]
