@@ -87,7 +87,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
         "static": {"accuracy": float(whole.mean()), "interval": bootstrap_interval(whole.numpy())},
         "dynamic": {"accuracy": float(right.mean()), "interval": bootstrap_interval(right.numpy())},
         "change": {"mean": float((right - whole).mean()), "interval": bootstrap_interval((right - whole).numpy())},
-        "macs_speedup": macs_speedup(costs, policy.heads, trace),
+        "macs_speedup": macs_speedup(costs, policy, trace),
         "exit_shares": (torch.bincount(trace.exit, minlength=len(model.after)) / len(test)).tolist(),
         "batches": {},
     }

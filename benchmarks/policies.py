@@ -70,7 +70,7 @@ def at_target(policy: Policy, test: ExitTable, costs: CostTable, model: Any) -> 
         "accuracy": float(right.mean()),
         "interval": bootstrap_interval(right.numpy()),
         "answers_changed": float(changed.double().mean()),
-        "macs_speedup": macs_speedup(costs, policy.heads, trace),
+        "macs_speedup": macs_speedup(costs, policy, trace),
     }
 
 

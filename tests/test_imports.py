@@ -13,7 +13,7 @@ ORDER = [
     {"types", "registry"},
     {"tasks", "recipe", "inputs"},
     {"backbones", "heads", "data", "search"},
-    {"policies", "model"},
+    {"policies", "paths", "model"},
     {"calibration"},
     {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},

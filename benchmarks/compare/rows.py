@@ -76,7 +76,7 @@ def at_speedup(
     return {
         "accuracy": float(right.mean()),
         "interval": bootstrap_interval(right.numpy()),
-        "macs_speedup": macs_speedup(costs, policy.heads, trace),
+        "macs_speedup": macs_speedup(costs, policy, trace),
         "layers_speedup": float(test.after[-1] / blocks.mean()),
         "exit_shares": (torch.bincount(trace.exit, minlength=len(test.outputs)) / len(test)).tolist(),
     }

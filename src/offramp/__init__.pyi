@@ -19,6 +19,7 @@ from .model import EarlyExitModel as EarlyExitModel
 from .model import attach as attach
 from .pipeline import evaluate as evaluate
 from .policies import Policy as Policy
+from .policies import Routed as Routed
 from .policies import replay as replay
 from .registry import register as register
 from .training import Curriculum as Curriculum
@@ -29,5 +30,6 @@ from .types import Decision as Decision
 from .types import Evidence as Evidence
 from .types import Exit as Exit
 from .types import ExitTable as ExitTable
+from .types import Part as Part
 from .types import Tap as Tap
 from .types import Trace as Trace

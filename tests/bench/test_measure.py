@@ -9,6 +9,7 @@ from offramp.bench import macs_speedup, measure
 from offramp.bench.rows import bench_forced
 from offramp.engine import TorchRuntime
 from offramp.policies.forced import Forced
+from offramp.policies.threshold import Threshold
 from offramp.types import Trace
 
 
@@ -32,7 +33,7 @@ def test_macs_speedup_by_hand():
     costs = offramp.profile(model, repeats=0)
     trace = offramp.run(model, images(4), Forced((0, 1, 3, 3), 3))
     spent = torch.tensor(costs.to_exit((0, 1, 2)))[torch.tensor([0, 1, 3, 3])].mean()
-    assert macs_speedup(costs, (0, 1, 2), trace) == pytest.approx(costs.macs.static / float(spent))
+    assert macs_speedup(costs, Threshold((0.5,) * 3), trace) == pytest.approx(costs.macs.static / float(spent))
 
 
 def test_rows_hold_the_shares_at_any_batch_size():

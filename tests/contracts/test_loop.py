@@ -12,7 +12,7 @@ from policy_examples import examples
 
 import offramp
 from offramp import UsageError
-from offramp.engine import Cohort, TorchSegments, advance, enter, open_runtime
+from offramp.engine import Cohort, TorchSegments, advance, arrive, enter, open_runtime
 from offramp.registry import POLICIES, TASKS
 from offramp.testing._policies import MARGIN
 
@@ -112,13 +112,13 @@ def walk(segments, policy, make, task, x, joined_before):
     with torch.inference_mode():
         for rows in parts:
             rule = make(rows)
-            entered = enter(segments, x[rows], rule)
+            entered = enter(segments, arrive(segments, x[rows], rule), 0)
             cohort = Cohort(rows, entered.h, entered.state, entered.previous)
             for k in range(joined_before):
                 cohort = on(k, cohort, rule) if len(cohort) else cohort
             cohorts.append(cohort)
         inside = [c for c in reversed(cohorts) if len(c)]
-        for k in range(joined_before, segments.num_exits + 1):
+        for k in range(joined_before, len(segments.chain.after)):
             inside = [c for c in [on(k, Cohort.cat(inside), policy)] if len(c)] if inside else []
     output = torch.stack([found[i][0] for i in range(N)])
     exit = torch.tensor([found[i][1] for i in range(N)])

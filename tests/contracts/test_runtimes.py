@@ -51,9 +51,9 @@ def test_stages():
     segments = TorchSegments(model)
     with torch.inference_mode():
         expected = model(x)
-        h = segments.stem(x)
-        for k in range(segments.num_exits):
+        h = segments.enter(0, x)
+        for k in range(len(segments.chain.after) - 1):
             h = segments.step(k, h)
             assert torch.allclose(segments.head(k, h), expected[k], atol=1e-5)
-        h = segments.step(segments.num_exits, h)
+        h = segments.step(len(segments.chain.after) - 1, h)
         assert torch.allclose(segments.final(h), expected[-1], atol=1e-5)

@@ -98,7 +98,7 @@ def lgvit_model(prefix=1, **options):
 def test_lgvit_second_stage(faithful, registers):
     model = lgvit_model(reg_tokens=registers)
     inner, prefix = model.backbone.model, 1 + registers
-    h, states = model.stem(X), []
+    h, states = model.enter(0, X), []
     for block in inner.blocks:
         h = block(h)
         states.append(h)

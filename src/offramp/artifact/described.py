@@ -16,9 +16,9 @@ from offramp.backbones import layer_norm_eps, set_layer_norm_eps
 from offramp.errors import UsageError
 from offramp.inputs import Input, input_from_json, input_to_json
 from offramp.model import EarlyExitModel, attach
-from offramp.registry import HEADS, check_packages, packages
+from offramp.registry import HEADS, TABLES, check_packages, packages
 from offramp.tasks import task_name
-from offramp.types import Exit
+from offramp.types import Exit, Part
 
 _NOT_FROM_A_FILE = {
     "pretrained",
@@ -48,12 +48,22 @@ class _Exit(_Section):
     after: int = Field(ge=1)
     head: str
     options: dict[str, Any]
+    path: int | None = None
+
+
+class _Part(_Section):
+    name: str
+    options: dict[str, Any]
 
 
 class _Description(_Section):
     backbone: _Backbone
     exits: list[_Exit]
     final: _Exit | None = None
+    paths: list[_Part] = []
+    link: _Part = _Part(name="none", options={})
+    router: _Part | None = None
+    shared_heads: bool = True
     num_outputs: int | None = Field(default=None, ge=1)
     task: str
     classes: list[str] | None
@@ -72,11 +82,17 @@ def describe(model: EarlyExitModel) -> dict[str, Any]:
     if architecture is None:
         raise UsageError("only a backbone from timm.create_model can be saved: this one does not know its name")
     task = task_name(model.task)
-    exits = [_named(e) for e in model.exits]
+    exits = [_named(e) for e in model.placed]
     final = None if model.final_exit is None else _named(model.final_exit)
     reads = input_to_json(model.input)
     heads = [e["head"] for e in exits] + ([] if final is None else [final["head"]])
-    used = {"heads": heads, "tasks": [task], "inputs": [reads["name"]]}
+    paths, link, router = (
+        [_known("paths", part) for part in model.path_parts],
+        _known("links", model.link),
+        None if model.router_part is None else _known("routers", model.router_part),
+    )
+    used = {"heads": heads, "tasks": [task], "inputs": [reads["name"]], "links": [link["name"]]}
+    used |= {"paths": [p["name"] for p in paths], "routers": [] if router is None else [router["name"]]}
     return {
         "backbone": {
             "name": architecture,
@@ -85,6 +101,10 @@ def describe(model: EarlyExitModel) -> dict[str, Any]:
         },
         "exits": exits,
         "final": final,
+        "paths": paths,
+        "link": link,
+        "router": router,
+        "shared_heads": model.share,
         "num_outputs": model.num_outputs,
         "task": task,
         "classes": None if model.classes is None else list(model.classes),
@@ -133,17 +153,39 @@ def _made(described: _Description, reads: Input) -> EarlyExitModel:
     set_layer_norm_eps(inner, described.backbone.layer_norm_eps)  # before a cut by graph would read it
     exits = [_exit(e) for e in described.exits]
     last = None if described.final is None else _exit(described.final)
-    return attach(inner, exits, described.task, described.classes, reads, last, described.num_outputs)
+    return attach(
+        inner,
+        exits,
+        described.task,
+        described.classes,
+        reads,
+        last,
+        described.num_outputs,
+        paths=[_part(p) for p in described.paths],
+        link=_part(described.link),
+        router=None if described.router is None else _part(described.router),
+        shared_heads=described.shared_heads,
+    )
+
+
+def _part(described: _Part) -> Part:
+    return Part(described.name, described.options)
+
+
+def _known(kind: str, part: Part) -> dict[str, Any]:
+    if not isinstance(part.name, str) or part.name not in TABLES[kind]:
+        raise UsageError(f"{TABLES[kind].kind} {part.name!r} is in no table; a saved model names its parts")
+    return {"name": part.name, "options": dict(part.options)}
 
 
 def _exit(described: _Exit) -> Exit:
-    return Exit(described.after, described.head, described.options)
+    return Exit(described.after, described.head, described.options, described.path)
 
 
 def _named(e: Exit) -> dict[str, Any]:
     if not isinstance(e.head, str) or e.head not in HEADS:
         raise UsageError(f"head {e.head!r} is in no table; a saved model names its heads")
-    return {"after": e.after, "head": e.head, "options": dict(e.options)}
+    return {"after": e.after, "head": e.head, "options": dict(e.options), "path": e.path}
 
 
 def _check_size(described: _Description) -> None:
@@ -161,9 +203,12 @@ def _check_size(described: _Description) -> None:
         described.input,
         described.num_outputs,
         *(e.options for e in described.exits),
+        *(part.options for part in (*described.paths, described.link)),
     ]
     if described.final is not None:
         everything.append(described.final.options)
+    if described.router is not None:
+        everything.append(described.router.options)
     for number in numbers(everything):
         if not abs(number) <= _LARGEST_NUMBER:
             raise UsageError(f"the number {number:g} is beyond what any model has")

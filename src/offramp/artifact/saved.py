@@ -176,14 +176,14 @@ def load_artifact(path: str | Path) -> Artifact:
     policy = table = costs = None
     if _POLICY in files:
         policy = policy_from_json(read_json(path / _POLICY, files[_POLICY]))
-        check_fits(policy, len(model.exits), model.num_outputs, model.task)
+        check_fits(policy, len(model.exits), model.num_outputs, model.task, model.chain.num_paths)
     if _TABLE in files:
         table = table_in(files[_TABLE], path / _TABLE)
-        if table.after != model.after or table.outputs.shape[2] != model.num_outputs or table.task != config["task"]:
+        if table.chain != model.chain or table.outputs.shape[2] != model.num_outputs or table.task != config["task"]:
             raise ArtifactError(f"{path / _TABLE} is the table of another model")
     if _COSTS in files:
         costs = _costs(path / _COSTS, files[_COSTS])
-        if costs.after != model.after[:-1] or len(costs.macs.steps) != model.depth:
+        if costs.chain != model.chain or len(costs.macs.steps) != model.depth:
             raise ArtifactError(f"{path / _COSTS} has the costs of another model")
     record = config.get("record", {})
     return Artifact(model, policy, table, costs, record if isinstance(record, dict) else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from safetensors.torch import load
 
 from offramp._files import atomic_file
 from offramp.errors import ArtifactError
-from offramp.types import ExitTable
+from offramp.types import Chain, ExitTable, chain_of
 
 _ENTRY = "exit_table"
-_TENSORS = ("outputs", "targets", "largest")
+_TENSORS = ("outputs", "targets", "largest", "route")
+"""What the names of its tensors begin with."""
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -36,6 +38,7 @@ class _About(BaseModel):
     heads: tuple[str, ...]
     task: str
     provenance: dict[str, object]
+    paths: tuple[int, ...] = ()
 
 
 def save_table(table: ExitTable, path: str | Path) -> None:
@@ -44,10 +47,19 @@ def save_table(table: ExitTable, path: str | Path) -> None:
     Raises:
         DataError: the disk is full or the place cannot be written; nothing was changed.
     """
-    about = {"after": table.after, "heads": table.heads, "task": table.task, "provenance": dict(table.provenance)}
+    about = {
+        "after": table.after,
+        "heads": table.heads,
+        "task": table.task,
+        "provenance": dict(table.provenance),
+        "paths": table.paths,
+    }
     tensors = {"outputs": table.outputs.cpu(), "targets": table.targets.cpu()}
-    if table.largest is not None:
-        tensors["largest"] = table.largest.cpu()
+    # of those who enter at another path, the outputs stand behind the others, one path after the other
+    optional = {"largest": table.largest, "route": table.route}
+    for number, entered in enumerate(table.entered, start=1):
+        optional |= {f"outputs.{number}": entered.outputs, f"largest.{number}": entered.largest}
+    tensors |= {name: tensor.cpu() for name, tensor in optional.items() if tensor is not None}
     with atomic_file(Path(path)) as new:
         _write(tensors, {_ENTRY: json.dumps(about)}, new)
 
@@ -75,12 +87,16 @@ def load_table(path: str | Path) -> ExitTable:
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: _read(file.get_slice(name)) for name in file.keys() if name in _TENSORS}  # noqa: SIM118
+            tensors = {name: _read(file.get_slice(name)) for name in file.keys() if _ours(name)}  # noqa: SIM118
             return _table(tensors, file.metadata() or {}, path)
     except OSError as error:
         raise ArtifactError(f"{path} could not be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
         raise ArtifactError(f"{path} is damaged or incomplete: {' '.join(str(error).split())}") from error
+
+
+def _ours(name: str) -> bool:
+    return name.partition(".")[0] in _TENSORS
 
 
 def _read(found: Any) -> torch.Tensor:
@@ -108,21 +124,37 @@ def table_in(content: bytes, path: Path) -> ExitTable:
 def _table(tensors: Mapping[str, torch.Tensor], metadata: Any, path: Path) -> ExitTable:
     try:
         about = _About.model_validate_json(metadata[_ENTRY])
-        outputs, targets, largest = tensors["outputs"], tensors["targets"], tensors.get("largest")
-        exits = len(about.after)
-        if outputs.ndim != 3 or outputs.shape[:2] != (exits, len(targets)) or len(about.heads) != exits or exits < 1:
+        chain = chain_of(about.after, about.paths)
+        first = _part(tensors, about, chain, 0)
+        entered = [_part(tensors, about, chain, p) for p in range(1, chain.num_paths) if f"outputs.{p}" in tensors]
+        route = tensors.get("route")
+        sizes = len(entered) in (0, chain.num_paths - 1) and len(about.heads) == len(about.after)
+        if not sizes or (route is not None and route.shape != (len(first), chain.num_paths)):
             raise ValueError("its parts have sizes that do not fit together")
-        if largest is not None and largest.shape != outputs.shape[:2]:
-            raise ValueError("its parts have sizes that do not fit together")
-        if list(about.after) != sorted(about.after) or about.after[0] < 1:
-            raise ValueError("its exits are in no order")
-        numbers = [*outputs] if largest is None else [*outputs, largest]
-        finite = all(part.is_floating_point() and bool(torch.isfinite(part).all()) for part in numbers)
-        if not finite or targets.dtype == torch.bool:
+        if (route is not None and not _finite(route)) or first.targets.dtype == torch.bool:
             raise ValueError("it holds values that are no finite numbers")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no exit table: {str(error).splitlines()[0]}") from error
-    return ExitTable(outputs, targets, about.after, about.heads, about.task, about.provenance, largest)
+    return replace(first, route=route, entered=tuple(entered))
+
+
+def _part(tensors: Mapping[str, torch.Tensor], about: _About, chain: Chain, entry: int) -> ExitTable:
+    """The table of those who enter at one path. Raises ``ValueError`` where its parts do not fit together."""
+    suffix = f".{entry}" if entry else ""
+    outputs, targets, largest = tensors[f"outputs{suffix}"], tensors["targets"], tensors.get(f"largest{suffix}")
+    start = chain.starts[entry]
+    fits = outputs.ndim == 3 and outputs.shape[:2] == (len(about.after) - start, len(targets))
+    if not fits or (largest is not None and largest.shape != outputs.shape[:2]):
+        raise ValueError("its parts have sizes that do not fit together")
+    if not all(_finite(part) for part in ([*outputs] if largest is None else [*outputs, largest])):
+        raise ValueError("it holds values that are no finite numbers")
+    paths = tuple(p - entry for p in about.paths[start:])
+    after, heads = about.after[start:], about.heads[start:]
+    return ExitTable(outputs, targets, after, heads, about.task, about.provenance, largest, paths)
+
+
+def _finite(part: torch.Tensor) -> bool:
+    return part.is_floating_point() and bool(torch.isfinite(part).all())
 
 
 def tensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:

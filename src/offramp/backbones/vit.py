@@ -50,10 +50,7 @@ class ViTBackbone(nn.Module):
 
     def stem(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to tokens with their positions."""
-        x = self.model.patch_embed(x)
-        x = self.model._pos_embed(x)
-        x = self.model.patch_drop(x)
-        return self.model.norm_pre(x)
+        return stem(self.model, self.model.patch_embed(x))
 
     def final(self, h: Tensor) -> Tensor:
         """Tokens to the output of timm's own classifier."""
@@ -62,3 +59,9 @@ class ViTBackbone(nn.Module):
     def tokens(self, h: Tensor, tap: Tap) -> Tensor:
         """The state is the tokens already."""
         return h
+
+
+def stem(model: Any, patches: Tensor) -> Tensor:
+    """What timm does between the patch embedding of a ``VisionTransformer`` and its first block."""
+    tokens: Tensor = model.norm_pre(model.patch_drop(model._pos_embed(patches)))
+    return tokens

@@ -15,7 +15,7 @@ import torch
 from offramp._batches import Inputs, count, parts
 from offramp.cost import in_turn
 from offramp.engine.runtime import Session
-from offramp.policies import Policy
+from offramp.policies import Policy, spent
 from offramp.types import CostTable, Trace
 
 Seconds = list[list[float]]
@@ -105,7 +105,6 @@ def measure(
     return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 
 
-def macs_speedup(costs: CostTable, heads: tuple[int, ...], trace: Trace) -> float:
-    """MACs of the static backbone ÷ mean MACs of the dynamic model, the heads that ran included."""
-    to_exit = torch.tensor(costs.to_exit(heads), dtype=torch.float64)
-    return costs.macs.static / float(to_exit[trace.exit.cpu()].mean())
+def macs_speedup(costs: CostTable, policy: Policy, trace: Trace) -> float:
+    """MACs of the static backbone ÷ mean MACs of the dynamic model, heads and router that ran included."""
+    return costs.macs.static / float(spent(policy, trace, costs.in_chain()).mean())

@@ -185,7 +185,7 @@ def timed_rows(
         work = list(islice(work_of(batch), max(images // batch, 1)))
         with progress_bar(f"batch {batch}", rounds + 1, show=progress) as bar:
             timed = measure(static, dynamic, work, rounds, bar, others)
-        in_macs = macs_speedup(costs, work[0][1].heads, timed.trace)
+        in_macs = macs_speedup(costs, work[0][1], timed.trace)
         rows.append(
             {
                 **about,

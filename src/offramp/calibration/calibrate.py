@@ -12,7 +12,7 @@ from offramp.calibration.goals import Goal
 from offramp.calibration.risk import control
 from offramp.calibration.rules import calibrate_rule, policy_of
 from offramp.errors import GoalError, UsageError
-from offramp.policies import Policy
+from offramp.policies import Policy, Routed
 from offramp.policies.threshold import Threshold
 from offramp.search.columns import TableColumns
 from offramp.search.frontier import rounded_up
@@ -44,7 +44,9 @@ def calibrate(
 
     Each exit has its own threshold, found by a search over prices of cost (``calibration.search``); an exit whose
     head costs more than it saves, or that is wrong when it is sure, is switched off. Thresholds stand midway between
-    two scores of the table, never on one.
+    two scores of the table, never on one. Where the table has several paths their exits are one chain, the cheapest
+    path first; where a router spoke, its bias is chosen together with the thresholds, for ``max_drop`` and
+    ``target_speedup``, if that is better than to begin at the cheapest path.
 
     Before a policy is returned it is replayed on the table, and the goal is judged by that replay; one that fails is
     dropped and the next best is taken. ``risk`` is judged twice: by its bound, and its share on the table itself must
@@ -121,10 +123,15 @@ def calibrate(
     for point in points:
         thresholds = tuple(None if t is None else rounded_up(t) for t in point.thresholds)
         chosen = Threshold(thresholds, columns.kind, tuple(temperatures))
-        kept, found = goal.judge(chosen, table, costs, meaning)
+        kept, found = goal.judge(_entering(chosen, point.bias), table, costs, meaning)
         if kept:
-            return replace(chosen, provenance={**about, "judged_on": ["table"], "expected": found})
+            known = replace(chosen, provenance={**about, "judged_on": ["table"], "expected": found})
+            return _entering(known, point.bias)
     raise GoalError(f"{name} {value:g} is out of reach: replayed on the table, no policy that was found keeps it")
+
+
+def _entering(policy: Policy, bias: tuple[float, ...]) -> Policy:
+    return Routed(policy, bias) if bias else policy
 
 
 def _check_options(

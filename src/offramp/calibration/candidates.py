@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 from offramp.calibration.goals import Goal
 from offramp.calibration.shared import best_row, shared_points, some_sets, sweep
 from offramp.errors import GoalError
@@ -66,7 +64,7 @@ def _searched(table: TableColumns, goal: Goal) -> list[Point]:
     if table.compares:
         on = {tuple(k for k, t in enumerate(p.thresholds) if t is not None) for p in points}
         points += [p for heads in sorted(on) for p in frontier(table.on(heads), heads=heads)]
-        points = pareto([_evaluated(table, p.thresholds) for p in points])
+        points = pareto([_evaluated(table, p.thresholds, p.bias) for p in points])
     allowed = [p for p in points if goal.allows(p.quality, columns.static_quality, columns.static / p.cost)]
     if allowed:
         best = max(allowed, key=lambda p: goal.order(p.quality, columns.static / p.cost))
@@ -75,7 +73,7 @@ def _searched(table: TableColumns, goal: Goal) -> list[Point]:
         other = place - 1 if goal.name == "max_drop" else place + 1
         if 0 <= other < len(points):
             cheap, dear = sorted((points[other], best), key=lambda p: p.cost)
-            points += [_evaluated(table, thresholds) for thresholds in between(cheap, dear)]
+            points += [_evaluated(table, *numbers) for numbers in between(cheap, dear)]
     for heads in some_sets(points):
         swept = sweep(table.on(heads), heads)
         row = best_row(columns, goal, swept)
@@ -83,13 +81,13 @@ def _searched(table: TableColumns, goal: Goal) -> list[Point]:
     return points
 
 
-def _evaluated(table: TableColumns, thresholds: tuple[float | None, ...]) -> Point:
+def _evaluated(table: TableColumns, thresholds: tuple[float | None, ...], bias: tuple[float, ...]) -> Point:
     on = [k for k, threshold in enumerate(thresholds) if threshold is not None]
-    return evaluate(table.on(on), thresholds)
+    return evaluate(table.on(on), thresholds, bias)
 
 
 def _out_of_reach(columns: Columns, value: float) -> GoalError:
-    costs = [a + b for a, b in zip(accumulate(columns.segments), (*columns.heads, 0.0), strict=True)]
+    costs = [columns.costs.alone(k) for k in range(len(columns.segments))]
     least = costs.index(min(costs))
     nearest = f"{_exit(least, len(columns.heads))} alone gives {columns.static / costs[least]:.2f}"
     return GoalError(f"a speed-up of {value:g} is out of reach: {nearest}")

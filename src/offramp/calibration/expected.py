@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp.policies import Policy
+from offramp.policies import Policy, spent
 from offramp.tasks import Task
 from offramp.types import CostTable, ExitTable, Trace
 
@@ -32,20 +32,25 @@ def expected(policy: Policy, trace: Trace, table: ExitTable, costs: CostTable, t
     """
     static = task.quality(table.of(-1), table.targets).double()
     dynamic = task.quality(trace.output, table.targets).double()
-    spent = torch.tensor(costs.to_exit(policy.heads, unit), dtype=torch.float64)[trace.exit]
+    cost = spent(policy, trace, costs.in_chain(unit))
     whole = costs.in_unit(unit).static
-    shares = torch.bincount(trace.exit, minlength=len(table.outputs)) / len(table)
     return {
         task.metric: float(dynamic.mean()),
         f"static_{task.metric}": float(static.mean()),
-        f"{unit}_speedup": whole / float(spent.mean()),
-        "exit_shares": shares.tolist(),
+        f"{unit}_speedup": whole / float(cost.mean()),
+        "exit_shares": _shares(trace.exit, len(table.outputs)),
+        **({"entry_shares": _shares(trace.entry, costs.chain.num_paths)} if costs.chain.num_paths > 1 else {}),
         "intervals": {
             task.metric: _interval(dynamic),
             "change": _interval(dynamic - static),
-            f"{unit}_speedup": [whole / bound for bound in reversed(_interval(spent))],
+            f"{unit}_speedup": [whole / bound for bound in reversed(_interval(cost))],
         },
     }
+
+
+def _shares(places: Tensor, number: int) -> list[float]:
+    shares: list[float] = (torch.bincount(places, minlength=number) / len(places)).tolist()
+    return shares
 
 
 def _interval(values: Tensor) -> list[float]:

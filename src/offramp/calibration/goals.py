@@ -11,7 +11,7 @@ from torch import Tensor
 from offramp.calibration.expected import expected
 from offramp.calibration.losses import exit_losses
 from offramp.errors import UsageError
-from offramp.policies import Policy, replay
+from offramp.policies import Policy, replay, spent
 from offramp.tasks import Task, direction
 from offramp.types import CostTable, ExitTable
 
@@ -84,8 +84,7 @@ class Goal:
         trace = replay(policy, table, task)
         found = expected(policy, trace, table, costs, task, self.unit)
         if self.name == "max_cost":
-            to_exit = costs.to_exit(policy.heads, self.limit_unit)
-            return self.fits(max(to_exit[k] for k in trace.exit.unique().tolist())), found
+            return self.fits(float(spent(policy, trace, costs.in_chain(self.limit_unit)).max())), found
         if self.name == "risk":
             lost = exit_losses(table, task, self.loss).gather(0, trace.exit[None]).mean()
             return float(lost) <= self.value + ROUNDING, found

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from offramp.calibration.goals import Goal
 from offramp.search import Columns
-from offramp.search.frontier import Point, midway
+from offramp.search.cuts import midway
+from offramp.search.frontier import Point
 
 _MAX_CANDIDATES = 400
 
@@ -64,7 +65,13 @@ def sweep(columns: Columns, heads: tuple[int, ...]) -> Sweep:
     end = torch.full_like(reached, size)
     shares[:, final] = _sums(reached, end, one, size) / samples
     gained += _sums(reached, end, columns.quality[final], size)
-    return Sweep(heads, thresholds, gained / samples, shares @ _to_exit(columns, heads), shares)
+    return Sweep(
+        heads,
+        thresholds,
+        gained / samples,
+        shares @ torch.tensor(columns.costs.to_exit(heads), dtype=torch.float64),
+        shares,
+    )
 
 
 def shared_points(on: Callable[[tuple[int, ...]], Columns], goal: Goal) -> list[Point]:
@@ -133,11 +140,6 @@ def midpoints(scores: Tensor) -> Tensor:
     if len(middle) > _MAX_CANDIDATES:
         middle = middle[torch.linspace(0, len(middle) - 1, _MAX_CANDIDATES).long()]
     return torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])
-
-
-def _to_exit(columns: Columns, heads: tuple[int, ...]) -> Tensor:
-    parts = [s + (columns.heads[k] if k in heads else 0) for k, s in enumerate(columns.segments[:-1])]
-    return torch.tensor([*parts, columns.segments[-1]], dtype=torch.float64).cumsum(0)
 
 
 def _sums(first: Tensor, last: Tensor, value: Tensor, size: int) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from offramp._batches import Inputs, to
+from offramp._batches import Inputs, parts, to
 from offramp.cost.latency import p95 as percentile
 from offramp.cost.latency import synchronise
 from offramp.cost.macs import count_macs
@@ -52,17 +53,29 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
             "versions": versions(),
         },
         p95,
+        model.chain.linked,
     )
 
 
 def _walk(model: EarlyExitModel, x: Inputs, measure: Any) -> PartCosts:
-    stem, h = measure(model.stem, x)
-    steps, heads = [], []
-    for i, block in enumerate(model.backbone.steps, start=1):
-        cost, h = measure(block, h)
-        steps.append(cost)
-        heads += [measure(model.head, k, h)[0] for k, after in enumerate(model.after[:-1]) if after == i]
-    return PartCosts(stem, tuple(steps), tuple(heads), measure(model.final, h)[0])
+    """Every part once, in the order of the chain."""
+    walked: list[PartCosts] = []
+    h: Any = None
+    router, ahead = 0.0, 0.0
+    for number, path in enumerate(model.paths):
+        link = measure(model.taken_over, number, h)[0] if number and model.links else 0.0
+        stem, h = measure(path.stem, parts(x)[0])
+        steps, heads = [], []
+        places = [k for k, on in enumerate(model.chain.paths) if on == number]
+        for i, block in enumerate(path.steps, start=1):
+            cost, h = measure(block, h)
+            steps.append(cost)
+            heads += [measure(model.head, k, h)[0] for k in places if model.after[k] == i]
+            if number == 0 and model.router is not None and i == max(model.router.after, 1):
+                router = measure(model.router, parts(x)[0], h)[0]
+                ahead = stem + sum(steps) if model.router.after else 0.0
+        walked.append(PartCosts(stem, tuple(steps), tuple(heads[:-1]), heads[-1], link))
+    return replace(walked[-1], cheaper=tuple(walked[:-1]), router=router, ahead=ahead)
 
 
 def _clock(device: torch.device, function: Any, *args: Any) -> tuple[float, Any]:
@@ -79,12 +92,14 @@ def _over(passes: list[PartCosts], reduce: Callable[[Iterable[float]], float]) -
     def each(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
         return tuple(reduce(column) for column in zip(*rows, strict=True))
 
-    return PartCosts(
-        reduce(p.stem for p in passes),
-        each([p.steps for p in passes]),
-        each([p.heads for p in passes]),
-        reduce(p.final for p in passes),
-    )
+    def path(rows: list[PartCosts]) -> PartCosts:
+        steps, heads = each([p.steps for p in rows]), each([p.heads for p in rows])
+        stem, final, link = (reduce(getattr(p, name) for p in rows) for name in ("stem", "final", "link"))
+        return PartCosts(stem, steps, heads, final, link)
+
+    *cheaper, last = (path(list(rows)) for rows in zip(*(p.paths for p in passes), strict=True))
+    router, ahead = (reduce(getattr(p, name) for p in passes) for name in ("router", "ahead"))
+    return replace(last, cheaper=tuple(cheaper), router=router, ahead=ahead)
 
 
 def _example(model: EarlyExitModel, n: int) -> Inputs:

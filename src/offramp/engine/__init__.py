@@ -2,7 +2,7 @@
 
 from offramp.engine.anytime import anytime
 from offramp.engine.deadline import run_until
-from offramp.engine.loop import Answered, Cohort, Segments, advance, enter, run_policy
+from offramp.engine.loop import Answered, Arrived, Cohort, Segments, Walk, advance, arrive, enter, run_policy
 from offramp.engine.run import run
 from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.engine.tabulate import tabulate, tabulate_file, tabulate_in
@@ -10,6 +10,7 @@ from offramp.engine.torch import TorchRuntime, TorchSegments
 
 __all__ = [
     "Answered",
+    "Arrived",
     "Cohort",
     "FileRuntime",
     "Runtime",
@@ -17,8 +18,10 @@ __all__ = [
     "Session",
     "TorchRuntime",
     "TorchSegments",
+    "Walk",
     "advance",
     "anytime",
+    "arrive",
     "enter",
     "open_runtime",
     "run",

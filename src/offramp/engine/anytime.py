@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from offramp._batches import Inputs, count
-from offramp.engine.loop import advance, enter
+from offramp.engine.loop import Walk
 from offramp.engine.run import prepared
 from offramp.engine.torch import TorchSegments
 from offramp.model import EarlyExitModel, evaluating
@@ -19,7 +19,7 @@ def anytime(model: EarlyExitModel, x: Inputs) -> Iterator[Trace]:
     """The answer so far, exit by exit, for computing under a budget that is not known beforehand (2106.15183).
 
     A segment runs only when the next answer is asked for: stop asking and nothing more is computed. The answer so far
-    is that of the deepest exit that has run.
+    is that of the last exit that has run, on the cheapest path first.
 
     Args:
         model: the model; it computes in evaluation mode, whatever mode it is in.
@@ -34,11 +34,10 @@ def anytime(model: EarlyExitModel, x: Inputs) -> Iterator[Trace]:
     x = prepared(model, x)
     last, segments = len(model.exits), TorchSegments(model)
     everything = Forced((last,) * count(x), last, model.task.scores[0])  # every head is asked, nobody leaves early
-    cohort = None
+    walk = iter(Walk(segments, x, everything, model.task))
     for k in range(last + 1):
         with evaluating(model), torch.inference_mode():
-            cohort, answered = advance(
-                segments, everything, model.task, k, enter(segments, x, everything) if cohort is None else cohort
-            )
+            _, answered = next(walk)
         assert answered is not None
-        yield Trace(answered.output, torch.full_like(answered.rows, k), answered.score)
+        path = torch.full_like(answered.rows, model.chain.paths[k])
+        yield Trace(answered.output, torch.full_like(answered.rows, k), answered.score, path)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from offramp._batches import Inputs, count
-from offramp.engine.loop import Answered, Answers, Cohort, Segments, advance, enter
+from offramp.engine.loop import Answered, Answers, Cohort, Segments, Walk
 from offramp.engine.run import check_policy, nothing, prepared
 from offramp.engine.torch import TorchSegments
 from offramp.errors import UsageError
@@ -20,7 +19,7 @@ from offramp.policies import Policy, score_of
 from offramp.policies.forced import Forced
 from offramp.registry import unknown
 from offramp.tasks import Task
-from offramp.types import CostTable, PartCosts, Trace
+from offramp.types import ChainCosts, CostTable, Trace
 
 ANSWERS = ("last", "cache", "product", "geometric")
 
@@ -68,7 +67,7 @@ def run_until(
         raise UsageError(unknown("kind of answer", answer, ANSWERS))
     if costs.p95 is None:
         raise UsageError("deadlines need a cost table with times: profile(model) with repeats above 0")
-    if costs.after != model.after[:-1]:
+    if costs.chain != model.chain:
         raise UsageError(f"the model has exits after {model.after[:-1]}, the cost table after {costs.after}")
     if policy is not None:
         check_policy(model, policy)
@@ -81,7 +80,7 @@ def run_until(
         policy = Forced((len(model.exits),) * samples, len(model.exits), model.task.scores[0])
     running = _Timed(TorchSegments(model) if segments is None else segments, clock)
     with evaluating(model), torch.inference_mode():
-        return _UnderClock(running, limits + start, costs.p95, costs.after, policy, model.task, answer, start).run(x)
+        return _UnderClock(running, limits + start, costs.in_chain("p95"), policy, model.task, answer, start).run(x)
 
 
 def _limits(limit: float | Sequence[float] | Tensor, samples: int) -> Tensor:
@@ -101,7 +100,6 @@ class _UnderClock:
         segments: what computes.
         ends: the clock's reading at each sample's limit, ``(B,)``.
         p95: what the parts take.
-        after: for each early exit the block that it reads.
         policy: who leaves where.
         task: what an output means.
         answer: what a sample answers that its limit stops.
@@ -112,62 +110,75 @@ class _UnderClock:
         self,
         segments: _Timed,
         ends: Tensor,
-        p95: PartCosts,
-        after: tuple[int, ...],
+        p95: ChainCosts,
         policy: Policy,
         task: Task,
         answer: str,
         begun: float,
     ) -> None:
         self.segments, self.ends, self.policy, self.task, self.answer = segments, ends, policy, task, answer
-        self.head_seconds = (*p95.heads, p95.final)
-        self.segment_seconds = [sum(p95.steps[a:b]) for a, b in pairwise((0, *after, len(p95.steps)))]
+        self.p95, self.head_seconds = p95, (*p95.heads, 0.0)
+        self.runs = segments.chain.runs(policy.heads)
         self.answers = Answers(len(ends))
         self.asked: list[tuple[int, Answered]] = []
+        self.answered = torch.zeros(len(ends), dtype=torch.bool)
         # what the loop itself takes at an exit; the checks before the first segment stand for the first exit's rows
         self.aside = segments.clock() - begun
 
     def run(self, x: Inputs) -> Trace:
         """A batch to its answers."""
-        cohort = enter(self.segments, x, self.policy)
-        for k in range(self.segments.num_exits + 1):
-            begun, self.segments.spent = self.segments.clock(), 0.0
-            cohort, answered = advance(self.segments, self.policy, self.task, k, cohort)
+        walk = Walk(self.segments, x, self.policy, self.task)
+        self.onto = torch.zeros(len(self.ends), dtype=torch.long) if walk.arrived.onto is None else walk.arrived.onto
+        begun, self.segments.spent = self.segments.clock(), 0.0
+        for k, answered in walk:
+            assert walk.cohort is not None
             if answered is not None:
                 self.answers.write(k, answered)
                 self.asked.append((k, answered))
-            if len(cohort):
-                cohort = self._in_time(k, cohort)
-            if len(cohort) == 0:
-                break
-            if answered is not None:
-                self.aside = max(self.aside, self.segments.clock() - begun - self.segments.spent)
-        return self.answers.trace()
+                self.answered[answered.rows.cpu()] = True
+            if len(walk.cohort):
+                walk.cohort = self._in_time(k, walk.cohort)
+                if answered is not None:
+                    self.aside = max(self.aside, self.segments.clock() - begun - self.segments.spent)
+            begun, self.segments.spent = self.segments.clock(), 0.0
+        return walk.trace(self.answers)
 
     def _in_time(self, k: int, cohort: Cohort) -> Cohort:
         """Who has time for the next exit; the others answer with the best so far."""
-        late = self.ends[cohort.rows.cpu()] - self.segments.clock() < self._needed(k)
+        left = self.ends[cohort.rows.cpu()] - self.segments.clock()
+        onward = self._onward(k)
+        asked = self.answered[cohort.rows.cpu()]
+        # who has no answer yet would ask the head that stands here, if that is too long
+        late = left < torch.where(asked, onward, onward + self.head_seconds[k] + self.aside)
         if not bool(late.any()):
             return cohort
         device = cohort.rows.device
-        self._stop(k, cohort.take(late.nonzero()[:, 0].to(device)))
+        for some in (late & asked, late & ~asked):
+            if bool(some.any()):
+                self._stop(k, cohort.take(some.nonzero()[:, 0].to(device)), bool(asked[some][0]))
         return cohort.take((~late).nonzero()[:, 0].to(device))
 
-    def _needed(self, k: int) -> float:
-        """The seconds from exit ``k`` to an answer at the next one."""
-        onward = self.segment_seconds[k + 1] + self.head_seconds[k + 1] + self.aside
-        # who has no answer yet would ask the head that stands here, if that is too long
-        return onward if self.asked else onward + self.head_seconds[k] + self.aside
+    def _onward(self, k: int) -> float:
+        """The seconds from exit ``k`` to an answer at the next one that is computed."""
+        after = next(later for later in range(k + 1, len(self.runs)) if self.runs[later])
+        chain = self.p95.chain
+        over = self.p95.links[chain.paths[after] - 1] if chain.linked and chain.paths[after] > chain.paths[k] else 0.0
+        return over + self.p95.segments[after] + self.head_seconds[after] + self.aside
 
-    def _stop(self, k: int, gone: Cohort) -> None:
+    def _stop(self, k: int, gone: Cohort, asked: bool) -> None:
         """Answer for samples whose time is up at exit ``k``."""
-        if not self.asked:
+        if not asked:
             output = self.task.keep(self.segments.head(k, gone.h).float())
             score = score_of(self.policy, self.task, k, output, None)
             self.answers.write(k, Answered(gone.rows, output, score))
         elif self.answer != "last":
             kind, samples = self.policy.score, len(self.ends)
-            self.answers.write(*_best(self.task, kind, self.answer, self.asked, gone.rows, samples))
+            onto = self.onto.to(gone.rows.device)[gone.rows]
+            for path in onto.unique().tolist():  # those who entered together were asked at the same exits
+                start = self.segments.chain.starts[path]
+                asked_there = [(j, answered) for j, answered in self.asked if j >= start]
+                rows = gone.rows[onto == path]
+                self.answers.write(*_best(self.task, kind, self.answer, asked_there, rows, samples))
 
 
 def _best(
@@ -207,7 +218,7 @@ class _Timed:
 
     def __init__(self, segments: Segments, clock: Callable[[], float]) -> None:
         self.segments, self.clock, self.spent = segments, clock, 0.0
-        self.num_exits = segments.num_exits
+        self.chain = segments.chain
 
     def _timed(self, call: Callable[..., Any], *args: Any) -> Any:
         begun = self.clock()
@@ -215,8 +226,12 @@ class _Timed:
         self.spent += self.clock() - begun
         return result
 
-    def stem(self, x: Inputs) -> Any:
-        return self._timed(self.segments.stem, x)
+    def route(self, x: Inputs) -> tuple[Tensor, Any]:
+        found: tuple[Tensor, Any] = self._timed(self.segments.route, x)
+        return found
+
+    def enter(self, path: int, x: Inputs, h: Any = None) -> Any:
+        return self._timed(self.segments.enter, path, x, h)
 
     def step(self, k: int, h: Any) -> Any:
         return self._timed(self.segments.step, k, h)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -10,19 +10,23 @@ import torch
 from torch import Tensor
 
 from offramp._batches import Inputs, cat, count, parts, take
-from offramp.policies import Policy, score_of
+from offramp.policies import Policy, entries, score_of
 from offramp.tasks import Task
-from offramp.types import Evidence, State, Trace
+from offramp.types import Chain, Evidence, State, Trace
 
 
 class Segments(Protocol):
     """A model in pieces. It knows neither policy nor task; a state ``h`` is a tensor or a tuple of tensors."""
 
-    num_exits: int
-    """The number of early exits."""
+    chain: Chain
+    """Where its exits stand."""
 
-    def stem(self, x: Inputs) -> Any:
-        """A batch to the state before the first block."""
+    def route(self, x: Inputs) -> tuple[Tensor, Any]:
+        """What the router says ``(B, paths)``, and the cheapest path's first state where the router read it."""
+
+    def enter(self, path: int, x: Inputs, h: Any = None) -> Any:
+        """A batch to the state before a path's first segment; ``h`` is the last state of the path before, of the first
+        samples of the batch, where paths are linked and somebody comes from there."""
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k`` (the blocks that lead to exit ``k``) from the state before it."""
@@ -42,7 +46,7 @@ class Cohort:
         rows: who they are, for the caller to say: their places in a batch, ``(n,)``.
         h: the state of the backbone.
         state: what the policy remembers.
-        previous: the output of the exit that was asked before ``(n, num_outputs)``; None before the first.
+        previous: the output of the exit that was asked before on this path ``(n, num_outputs)``; None before the first.
     """
 
     rows: Tensor
@@ -84,11 +88,109 @@ class Answered(NamedTuple):
     score: Tensor
 
 
-def enter(segments: Segments, x: Inputs, policy: Policy) -> Cohort:
-    """The cohort of a batch, before the first segment."""
-    device = parts(x)[0].device
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """A batch before its first segment: what is known of all samples, whether they have entered or not.
+
+    Args:
+        x: the batch.
+        state: what the policy remembers of each.
+        entry: the path that each is sent to, ``(B,)``; None where everybody begins at the cheapest that runs.
+        onto: the path where that one begins to be computed, ``(B,)``, likewise.
+        first: the first path of which anything is computed.
+        begun: the cheapest path's first state where a router read it.
+    """
+
+    x: Inputs
+    state: State
+    entry: Tensor | None
+    onto: Tensor | None
+    first: int
+    begun: Any = None
+
+
+def arrive(segments: Segments, x: Inputs, policy: Policy) -> Arrived:
+    """Ask the policy where each sample of a batch enters, and the router if the policy asks it."""
+    device, begun = parts(x)[0].device, None
+
+    def route() -> Tensor:
+        nonlocal begun
+        said, begun = segments.route(x)
+        return said
+
+    entry = entries(policy, route)
     state = tuple(s.to(device) for s in policy.init(count(x)))
-    return Cohort(torch.arange(count(x), device=device), segments.stem(x), state)
+    entered = segments.chain.entered(policy.heads)
+    if entry is None:
+        return Arrived(x, state, None, None, entered[0])
+    entry = entry.to(device)
+    return Arrived(x, state, entry, torch.tensor(entered, device=device)[entry], entered[0], begun)
+
+
+def enter(segments: Segments, arrived: Arrived, path: int, cohort: Cohort | None = None) -> Cohort:
+    """Who stands before the first segment of a path: those whom no exit before let go, and those who enter here.
+
+    Args:
+        segments: what computes.
+        arrived: the whole batch.
+        path: the path, of which something is computed.
+        cohort: who comes from the paths before; None at the first.
+    """
+    device = parts(arrived.x)[0].device
+    rows = torch.empty(0, dtype=torch.long, device=device) if cohort is None else cohort.rows
+    coming, state = len(rows), () if cohort is None else cohort.state
+    if arrived.onto is not None:
+        new = (arrived.onto == path).nonzero()[:, 0]
+    else:
+        new = torch.arange(count(arrived.x) if path == arrived.first else 0, device=device)
+    begin = tuple(s[new] for s in arrived.state)
+    if not coming:
+        state = begin
+    elif len(new):
+        state = tuple(map(torch.cat, zip(state, begin, strict=True)))
+    rows = torch.cat([rows, new])
+    if len(rows) == 0:
+        return Cohort(rows, None, state)
+    if path == 0 and arrived.begun is not None:
+        return Cohort(rows, take(arrived.begun, rows), state)
+    x = arrived.x if len(rows) == count(arrived.x) and not coming else take(arrived.x, rows)
+    before = cohort.h if cohort is not None and coming and segments.chain.linked else None
+    return Cohort(rows, segments.enter(path, x, before), state)
+
+
+class Walk:
+    """A batch on its way through the chain: every step is a segment, with what the exit at its end answers, if asked.
+
+    Args:
+        segments: what computes.
+        x: a batch, sample first.
+        policy: who enters and leaves where.
+        task: what an output means.
+    """
+
+    def __init__(self, segments: Segments, x: Inputs, policy: Policy, task: Task) -> None:
+        self.segments, self.policy, self.task = segments, policy, task
+        self.arrived = arrive(segments, x, policy)
+        self.cohort: Cohort | None = None
+        """Who is still inside; some may be taken out between two steps."""
+        self._runs = segments.chain.runs(policy.heads)
+
+    def __iter__(self) -> Iterator[tuple[int, Answered | None]]:
+        """Each exit that somebody comes to, by its index, and its answer."""
+        chain = self.segments.chain
+        for k, runs in enumerate(self._runs):
+            if not runs:
+                continue
+            if k in chain.starts:
+                self.cohort = enter(self.segments, self.arrived, chain.paths[k], self.cohort)
+            assert self.cohort is not None
+            if len(self.cohort):
+                self.cohort, answered = advance(self.segments, self.policy, self.task, k, self.cohort)
+                yield k, answered
+
+    def trace(self, answers: Answers) -> Trace:
+        """The answers, with path and entry of each."""
+        return answers.trace(self.segments.chain, self.arrived.entry)
 
 
 def advance(segments: Segments, policy: Policy, task: Task, k: int, cohort: Cohort) -> tuple[Cohort, Answered | None]:
@@ -108,7 +210,7 @@ def advance(segments: Segments, policy: Policy, task: Task, k: int, cohort: Coho
         policy does not ask it.
     """
     reached = replace(cohort, h=segments.step(k, cohort.h))
-    final = k == segments.num_exits
+    final = k == len(segments.chain.after) - 1
     if not final and k not in policy.heads:
         return reached, None
     output = task.keep((segments.final(reached.h) if final else segments.head(k, reached.h)).float())
@@ -143,10 +245,14 @@ class Answers:
             self._trace = Trace(output.new_empty(self.samples, output.shape[1]), exits, score.new_zeros(self.samples))
         self._trace.output[rows], self._trace.exit[rows], self._trace.score[rows] = output, k, score
 
-    def trace(self) -> Trace:
+    def trace(self, chain: Chain, entry: Tensor | None = None) -> Trace:
         """All of them; every row was written at least once."""
         assert self._trace is not None
-        return self._trace
+        if chain.num_paths == 1:
+            return self._trace
+        paths = torch.tensor(chain.paths, device=self._trace.exit.device)
+        found = replace(self._trace, path=paths[self._trace.exit])
+        return found if entry is None else replace(found, entry=entry)
 
 
 def run_policy(segments: Segments, x: Inputs, policy: Policy, task: Task) -> Trace:
@@ -155,14 +261,11 @@ def run_policy(segments: Segments, x: Inputs, policy: Policy, task: Task) -> Tra
     Args:
         segments: what computes.
         x: a batch, sample first.
-        policy: who leaves where.
+        policy: who enters and leaves where.
         task: what an output means.
     """
-    cohort, answers = enter(segments, x, policy), Answers(count(x))
-    for k in range(segments.num_exits + 1):
-        cohort, answered = advance(segments, policy, task, k, cohort)
+    walk, answers = Walk(segments, x, policy, task), Answers(count(x))
+    for k, answered in walk:
         if answered is not None:
             answers.write(k, answered)
-        if len(cohort) == 0:
-            break
-    return answers.trace()
+    return walk.trace(answers)

@@ -8,7 +8,7 @@ from offramp._batches import Inputs, count, parts, to
 from offramp.engine.runtime import Runtime, open_runtime
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy
+from offramp.policies import Policy, Routed
 from offramp.types import Trace
 
 
@@ -26,7 +26,7 @@ def run(model: EarlyExitModel, x: Inputs, policy: Policy, runtime: str | Runtime
             batches, open it once with ``open_runtime(name).dynamic(model, policy)``.
 
     Returns:
-        output float32 ``(B, num_outputs)``, exit ``(B,)`` and score ``(B,)``.
+        output float32 ``(B, num_outputs)``, exit ``(B,)``, score ``(B,)``, and the path of the exit ``(B,)``.
 
     Raises:
         DataError: samples of another shape than the model takes, or with values that are not finite.
@@ -41,6 +41,8 @@ def check_policy(model: EarlyExitModel, policy: Policy) -> None:
     """Raise ``UsageError`` for a policy that needs more exits than the model has."""
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
+    if isinstance(policy, Routed) and len(policy.bias) != model.chain.num_paths:
+        raise UsageError(f"the policy has a bias for {len(policy.bias)} paths, the model has {model.chain.num_paths}")
 
 
 def prepared(model: EarlyExitModel, x: Inputs) -> Inputs:

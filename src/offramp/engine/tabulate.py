@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
-from offramp.types import ExitTable
+from offramp.types import Chain, ExitTable, chain_of
 from offramp.versions import versions
 
 if TYPE_CHECKING:
@@ -42,14 +42,17 @@ def tabulate(
     """
     like = next(model.parameters())
 
-    def outputs(x: Inputs) -> Iterable[Tensor]:
+    def said(x: Inputs) -> Said:
+        x = to(x, like)
         with evaluating(model), torch.inference_mode():
-            return [model.task.keep(o.float()).cpu() for o in model(to(x, like))]
+            route = None if model.router is None else model.route(x)[0].cpu()
+            entered = [[model.task.keep(o.float()).cpu() for o in model(x, entry)] for entry in _entries(model.chain)]
+        return Said(entered, route)
 
     precision = "bf16" if like.dtype == torch.bfloat16 else "fp32"
     about = {"runtime": "torch", "precision": precision, "device": str(like.device), "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
-    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})}, compact)
+    return _table(loader, said, model.chain, model.head_names, name, {**about, **(provenance or {})}, compact)
 
 
 def tabulate_in(
@@ -61,18 +64,26 @@ def tabulate_in(
 ) -> ExitTable:
     """The same as computed by a runtime, for thresholds that belong to it and to its precision.
 
-    Every sample is sent to every exit in turn, so this takes a few times as long as ``tabulate``. Arguments as there.
+    Every sample is sent to every exit in turn, so this takes a few times as long as ``tabulate``. What a router says
+    is computed by PyTorch. Arguments as there.
     """
     exits = len(model.exits)
     score = model.task.scores[0]
     session = runtime.dynamic(model, Forced((0,), exits, score))
 
-    def outputs(x: Inputs) -> Iterable[Tensor]:
-        return [session(x, Forced((k,) * count(x), exits, score)).output.cpu() for k in range(exits + 1)]
+    def said(x: Inputs) -> Said:
+        def one(k: int, entry: int) -> Tensor:
+            rows = count(x)
+            return session(x, Forced((k,) * rows, exits, score, entries=(entry,) * rows)).output.cpu()
+
+        with evaluating(model), torch.inference_mode():
+            route = None if model.router is None else model.route(to(x, next(model.parameters())))[0].cpu()
+        starts = model.chain.starts
+        return Said([[one(k, e) for k in range(starts[e], exits + 1)] for e in _entries(model.chain)], route)
 
     about = {"runtime": runtime.name, "precision": runtime.precision, "versions": versions()}
     name = getattr(model.task, "name", type(model.task).__name__)
-    return _table(loader, outputs, model.after, model.head_names, name, {**about, **(provenance or {})}, compact)
+    return _table(loader, said, model.chain, model.head_names, name, {**about, **(provenance or {})}, compact)
 
 
 def tabulate_file(
@@ -93,34 +104,60 @@ def tabulate_file(
         UsageError: a file with another policy than thresholds.
     """
     about = session.file.about
+    chain = chain_of([e["after"] for e in about["exits"]])
     own = session.file.policy
     if not isinstance(own, Threshold):
         raise UsageError("only files with a threshold policy hold all exits: export the model with one")
     never = replace(own, thresholds=(None,) * len(own.thresholds))
-    after, heads = zip(*((e["after"], e["head"]) for e in about["exits"]), strict=True)
 
-    def outputs(x: Inputs) -> Iterable[Tensor]:
-        return [session(x, never, max_exit=k).output for k in range(len(after))]
+    def said(x: Inputs) -> Said:
+        return Said([[session(x, never, max_exit=k).output for k in range(len(chain.after))]], None)
 
     found = {"runtime": runtime.name, "precision": session.precision, "versions": versions()}
-    return _table(loader, outputs, after, heads, about["task"], {**found, **(provenance or {})})
+    heads = tuple(e["head"] for e in about["exits"])
+    return _table(loader, said, chain, heads, about["task"], {**found, **(provenance or {})})
+
+
+class Said(NamedTuple):
+    """What a model says of a batch.
+
+    Args:
+        entered: for each path where samples may enter, what every exit from there on answers ``(n, num_outputs)``; of
+            paths that are not linked the first is enough.
+        route: what the router says, ``(n, paths)``.
+    """
+
+    entered: Sequence[Sequence[Tensor]]
+    route: Tensor | None
+
+
+def _entries(chain: Chain) -> range:
+    return range(chain.num_paths if chain.linked else 1)
 
 
 def _table(
     loader: Iterable[tuple[Inputs, Tensor]],
-    outputs: Callable[[Inputs], Iterable[Tensor]],
-    after: tuple[int, ...],
+    said: Callable[[Inputs], Said],
+    chain: Chain,
     heads: tuple[str, ...],
     task: str,
     about: Mapping[str, Any],
     compact: bool = False,
 ) -> ExitTable:
+    def piece(said: Said, entry: int, target: Tensor) -> ExitTable:
+        start = chain.starts[entry]
+        after, names, paths = chain.after[start:], heads[start:], tuple(p - entry for p in chain.paths[start:])
+        outputs = torch.stack(list(said.entered[entry]))
+        if not torch.isfinite(outputs).all():
+            raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
+        return ExitTable(outputs, target.cpu(), after, names, task, about, paths=paths if chain.num_paths > 1 else ())
+
     pieces: list[ExitTable] = []
     for x, target in loader:
-        piece = ExitTable(torch.stack(list(outputs(loaded(x)))), target.cpu(), after, heads, task, about)
-        if not torch.isfinite(piece.outputs).all():
-            raise DataError("the model answers with values that are not finite (NaN or infinity) on this data")
-        pieces.append(piece.compact() if compact else piece)
+        found = said(loaded(x))
+        first, *others = (piece(found, entry, target) for entry in range(len(found.entered)))
+        whole = replace(first, route=found.route, entered=tuple(others))
+        pieces.append(whole.compact() if compact else whole)
     if not pieces:
         raise UsageError("the loader gave no batch: there is nothing to tabulate")
     return _joined(pieces)
@@ -133,6 +170,8 @@ def _joined(pieces: list[ExitTable]) -> ExitTable:
         outputs = first.outputs.new_empty(len(first.after), samples, first.outputs.shape[2])
         largest = None if first.largest is None else first.largest.new_empty(len(first.after), samples)
         targets = torch.cat([piece.targets for piece in pieces])
+        route = None if first.route is None else torch.cat([piece.route for piece in pieces if piece.route is not None])
+        entered = tuple(_joined(list(parts)) for parts in zip(*(piece.entered for piece in pieces), strict=True))
         filled = samples
         while pieces:
             piece = pieces.pop()
@@ -140,4 +179,4 @@ def _joined(pieces: list[ExitTable]) -> ExitTable:
             outputs[:, rows], filled = piece.outputs, rows.start
             if largest is not None and piece.largest is not None:
                 largest[:, rows] = piece.largest
-    return ExitTable(outputs, targets, first.after, first.heads, first.task, first.provenance, largest)
+    return replace(first, outputs=outputs, targets=targets, largest=largest, route=route, entered=entered)

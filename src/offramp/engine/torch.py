@@ -26,12 +26,16 @@ class TorchSegments:
 
     def __init__(self, model: EarlyExitModel) -> None:
         self.model = model
-        self.num_exits = len(model.exits)
+        self.chain = model.chain
         self._like = next(model.parameters())
 
-    def stem(self, x: Inputs) -> Any:
-        """A batch, of any type and on any device, to the state before the first block."""
-        return self.model.stem(to(x, self._like))
+    def route(self, x: Inputs) -> tuple[Tensor, Any]:
+        """What the router says, float32 ``(B, paths)``, and the cheapest path's first state where it read that."""
+        return self.model.route(to(x, self._like))
+
+    def enter(self, path: int, x: Inputs, h: Any = None) -> Any:
+        """A batch, of any type and on any device, to the state before a path's first segment."""
+        return self.model.enter(path, to(x, self._like), h)
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""
@@ -103,18 +107,31 @@ class CompiledSegments(TorchSegments):
     def __init__(self, model: EarlyExitModel) -> None:
         super().__init__(model)
 
-        def first(x: Inputs) -> Any:
-            return model.step(0, model.stem(x))
+        exits, starts = range(len(model.exits)), model.chain.starts
+        # a path's stem is one graph with its first segment, where nothing else is read or added between the two
+        self._joined = not model.links and not (model.router is not None and model.router.after)
 
-        pieces: list[Any] = [first, *(partial(model.step, k) for k in range(1, self.num_exits + 1))]
+        def first(path: int, x: Inputs) -> Any:
+            return model.step(starts[path], model.enter(path, x))
+
+        pieces: list[Any] = [partial(model.step, k) for k in (*exits, len(model.exits))]
+        for path, k in enumerate(starts if self._joined else ()):
+            pieces[k] = partial(first, path)
         self._segments = [torch.compile(piece, dynamic=True) for piece in pieces]
-        heads: list[Any] = [partial(model.head, k) for k in range(self.num_exits)]
-        self._heads = [torch.compile(head, dynamic=True) for head in heads]
+        self._enter = torch.compile(model.enter, dynamic=True)
+        self._route = torch.compile(model.route, dynamic=True)
+        self._heads = [torch.compile(partial(model.head, k), dynamic=True) for k in exits]
         self._final = torch.compile(model.final, dynamic=True)
 
-    def stem(self, x: Inputs) -> Any:
-        """The batch: the stem is compiled with the first segment."""
-        return to(x, self._like)
+    def route(self, x: Inputs) -> tuple[Tensor, Any]:
+        """What the router says, and the cheapest path's first state where it read that."""
+        found: tuple[Tensor, Any] = self._route(to(x, self._like))
+        return found
+
+    def enter(self, path: int, x: Inputs, h: Any = None) -> Any:
+        """The state before a path's first segment; the batch, where the stem is compiled with that segment."""
+        x = to(x, self._like)
+        return x if self._joined else self._enter(path, x, h)
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""

@@ -127,6 +127,8 @@ class _Plain(nn.Module):
 
 
 def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensors] | None) -> ir.Model:
+    if model.chain.num_paths > 1:
+        raise UsageError("a model with several paths cannot be exported yet")
     if policy.heads and max(policy.heads) >= len(model.exits):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
     compares = compares_outputs(policy, model.task, model.num_outputs)
@@ -176,7 +178,7 @@ def _graphs(
     previous: Tensors = ()
     state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
     examples: list[Tensors] = [tuple(part.to(device) for part in x) for x in int8 or ()]
-    packed = isinstance(model.stem(of_parts(h)), tuple)
+    packed = isinstance(model.enter(0, of_parts(h)), tuple)
     segments, asks, shapes, first = [], [], [], 0
     for k in (*asked, len(model.exits)):
         segment = Segment(model, first, k, packed)

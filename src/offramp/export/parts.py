@@ -72,7 +72,7 @@ class Segment(nn.Module):
 
     def forward(self, h: Tensors) -> Tensors:
         """The state before to the state after, as a tuple of tensors; the parts of a batch to the first."""
-        state: Any = self.model.stem(of_parts(h)) if self.first == 0 else h if self.packed else h[0]
+        state: Any = self.model.enter(0, of_parts(h)) if self.first == 0 else h if self.packed else h[0]
         for k in range(self.first, self.last + 1):
             state = self.model.step(k, state)
         return state if self.packed else (state,)

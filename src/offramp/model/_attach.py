@@ -1,36 +1,42 @@
-"""Giving a timm model exits."""
+"""Giving a timm model exits, and paths."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import nn
 
-from offramp.backbones import cut, input_size
+from offramp.backbones import Backbone, cut, input_size
 from offramp.errors import UsageError
-from offramp.heads import build_head
 from offramp.inputs import ImageInput, Input
-from offramp.model._model import EarlyExitModel, block_of
+from offramp.model._model import EarlyExitModel
 from offramp.model._modes import evaluating
-from offramp.registry import HEADS
+from offramp.model._places import FINAL, block_of, check_places
+from offramp.paths import build_path
+from offramp.registry import HEADS, LINKS, PATHS, ROUTERS, Table
 from offramp.tasks import Task, get_task
-from offramp.types import Exit, Tap
+from offramp.types import Exit, Part
 
 
 def attach(
     model: Any,
-    exits: Sequence[Exit],
+    exits: Sequence[Exit] = (),
     task: str | Task = "classification",
     classes: Sequence[str] | None = None,
     model_input: Input | None = None,
     final: str | Callable[..., nn.Module] | Exit | None = None,
     num_outputs: int | None = None,
+    *,
+    tails: Sequence[int] = (),
+    paths: Sequence[Part] = (),
+    link: str | Part = "none",
+    router: str | Part | None = None,
+    shared_heads: bool = True,
 ) -> EarlyExitModel:
-    """Give a timm model early exits.
+    """Give a timm model early exits, and several paths through its weights.
 
     The model is held, not copied or changed: its own classifier stays the final exit, unless ``final`` replaces it.
 
@@ -45,24 +51,24 @@ def attach(
             an ``Exit`` after the last block where the head has options.
         num_outputs: the number of classes where ``final`` is given; the named ones, or else the backbone's, if not
             given. A task without classes has one output.
+        tails: rows of tokens of every path (MT-ViT, 2203.01587); the largest is the backbone's own. Short for
+            ``paths`` of ``Part("tail", {"grid": …})``.
+        paths: cheaper ways through the backbone, the cheapest first; the backbone itself is the last path and is not
+            named.
+        link: what a path takes over from the one before, from ``offramp list links``.
+        router: what says at which path a sample enters, from ``offramp list routers``.
+        shared_heads: whether an exit has one head for all paths where its weights allow it; one for each if not.
 
     Raises:
         UsageError: a model that cannot be cut; an exit out of range, doubled, or after the last block; an unknown head;
-            an input of another size than the model reads.
+            an input of another size than the model reads; tails that do not fit.
     """
     backbone = cut(model)
+    parts = [_part(part, PATHS) for part in (*paths, *_tails(tails, backbone))]
+    ways: list[Backbone] = [*(build_path(part, backbone) for part in parts), backbone]
     depth = len(backbone.steps)
-    places = sorted((block_of(e.after, backbone.names), i) for i, e in enumerate(exits))
-    for after, _ in places:
-        if not 1 <= after < depth:
-            raise UsageError(
-                f"exit after block {after}: this backbone has {depth} blocks, and exits stand after blocks 1 to "
-                f"{depth - 1} (after block {depth} its own classifier is the final exit)"
-            )
-    placed = [_named(exits[i], after) for after, i in places]
-    for first, second in combinations(placed, 2):
-        if first == second:
-            raise UsageError(f"two exits after block {first.after} with the same head")
+    placed = [_placed(e, backbone.names, len(ways)) for e in exits]
+    check_places(sorted(placed, key=lambda e: int(e.after)), [len(path.steps) for path in ways])
     meaning = get_task(task)
     if final is None:
         outputs = model.num_classes
@@ -74,41 +80,85 @@ def attach(
         outputs = (model.num_classes if classes is None else len(classes)) if meaning.classes else 1
     if classes is not None and len(classes) != outputs:
         raise UsageError(f"{len(classes)} class names for a model with {outputs} outputs")
-    like = next(model.parameters())  # heads live where the backbone does, in its type
-
-    def built(e: Exit) -> nn.Module:
-        tap = backbone.taps[int(e.after) - 1]
-        head = build_head(e, tap, outputs).to(like.device, like.dtype)
-        _check_answers(head, e, tap, meaning, outputs)
-        return head
-
-    last = None if final is None else _last(final, depth)
-    return EarlyExitModel(
-        backbone,
+    if len(ways) == 1 and (router is not None or _part(link, LINKS).name != "none"):
+        raise UsageError("a router or a link needs more than one path: name tails, or paths")
+    made = EarlyExitModel(
+        ways,
         placed,
-        [built(e) for e in placed],
         meaning,
         _fitting(model_input, model),
         outputs,
         classes,
-        None if last is None else (last, built(last)),
+        None if final is None else _last(final, depth),
+        _part(link, LINKS),
+        None if router is None else _part(router, ROUTERS),
+        shared_heads,
+        parts,
     )
+    _check_router(made)
+    _check_answers(made)
+    return made
+
+
+def _tails(grids: Sequence[int], backbone: Backbone) -> list[Part]:
+    """The paths that lead to the backbone's own. Raises ``UsageError`` for tails that do not fit it."""
+    if not grids:
+        return []
+    own = backbone.taps[0].grid[0]
+    said = f"tails {list(grids)}"
+    if doubled := {grid for grid in grids if list(grids).count(grid) > 1}:
+        raise UsageError(f"{said}: {min(doubled)} stands there twice")
+    parts = [Part("tail", {"grid": grid}) for grid in sorted(grids) if grid != own]
+    for part in parts:
+        build_path(part, backbone)
+    if own not in grids:
+        raise UsageError(f"{said} leave out {own}, the backbone's own, which is the longest")
+    return parts
+
+
+def _placed(place: Exit, names: Sequence[str], paths: int) -> Exit:
+    """An exit by the number of its block and path and, where its head has one, by name: equal ones look equal."""
+    path = place.path if place.path is None or place.path >= 0 else place.path + paths
+    after = block_of(place.after, names)
+    return replace(place, after=after, head=HEADS.name_of(place.head) or place.head, path=path)
+
+
+def _part(given: str | Part, table: Table) -> Part:
+    """A part, by name where the table has one for it."""
+    part = given if isinstance(given, Part) else Part(given)
+    return replace(part, name=table.name_of(part.name) or part.name)
 
 
 def _last(final: str | Callable[..., nn.Module] | Exit, depth: int) -> Exit:
     found = final if isinstance(final, Exit) else Exit(depth, final)
     if found.after != depth:
         raise UsageError(f"final stands after the last block, {depth}, not after {found.after}")
-    return _named(found, depth)
+    return _placed(found, (), 1)
 
 
-def _check_answers(head: nn.Module, place: Exit, tap: Tap, task: Task, num_outputs: int) -> None:
+def _check_router(model: EarlyExitModel) -> None:
+    """Raise ``UsageError`` where a router stands behind the first exit of the path that it reads."""
+    first = model.after[0]
+    if model.router is not None and model.router.after > first:
+        raise UsageError(
+            f"the router stands after block {model.router.after}, behind the first exit, after block {first}"
+        )
+
+
+def _check_answers(model: EarlyExitModel) -> None:
     """Raise ``UsageError`` for a head whose answer is not what the task reads; it is tried on a blank sample."""
-    with evaluating(head), torch.no_grad():
-        like = next(head.parameters(), torch.zeros(()))
-        found = tuple(head(like.new_zeros(1, tap.tokens, tap.dim)).shape[1:])
-    if found != (wanted := task.shape(tap, num_outputs)):
-        raise UsageError(f"head {place.head!r} after block {place.after} answers {found}; {task.name} reads {wanted}")
+    with evaluating(model), torch.no_grad():
+        for k, name in enumerate(model.head_names):
+            head, tap = model.module_of(k), model.tap(k)
+            if head is None:
+                continue
+            like = next(head.parameters(), torch.zeros(()))
+            found = tuple(head(like.new_zeros(1, tap.tokens, tap.dim)).shape[1:])
+            if found != (wanted := model.task.shape(tap, model.num_outputs)):
+                asked = name if name != FINAL or model.final_exit is None else model.final_exit.head
+                raise UsageError(
+                    f"head {asked!r} after block {tap.after} answers {found}; {model.task.name} reads {wanted}"
+                )
 
 
 def _fitting(given: Input | None, model: Any) -> Input:
@@ -120,8 +170,3 @@ def _fitting(given: Input | None, model: Any) -> Input:
     if made != size:
         raise UsageError(f"an input that makes {made} for a model that reads {size} (channels, height, width)")
     return given
-
-
-def _named(place: Exit, after: int) -> Exit:
-    """An exit by the number of its block and, where its head has one, by name: equal ones look equal."""
-    return replace(place, after=after, head=HEADS.name_of(place.head) or place.head)

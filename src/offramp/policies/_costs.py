@@ -1,27 +1,35 @@
-"""What some of the exits cost, for policies that learn who leaves at which of them."""
+"""What leaving costs, where only some of the heads run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
+from torch import Tensor
+
+from offramp.policies._policy import Policy
+from offramp.policies.routed import Routed
 from offramp.search import Columns
+from offramp.types import ChainCosts, Trace
+
+
+def spent(policy: Policy, trace: Trace, costs: ChainCosts) -> Tensor:
+    """What each sample of a trace cost, float64 ``(samples,)``, the router included where the policy asks it."""
+    routed = isinstance(policy, Routed)
+    to_exit = [costs.to_exit(policy.heads, entry, routed) for entry in range(costs.chain.num_paths)]
+    return torch.tensor(to_exit, dtype=torch.float64)[trace.entry.cpu(), trace.exit.cpu()]
 
 
 def cost_to_exit(columns: Columns, heads: Sequence[int]) -> list[float]:
     """The cost of leaving at each exit that is asked, the final exit last."""
-    spent, costs = 0.0, []
-    for k, segment in enumerate(columns.segments):
-        spent += segment + (columns.heads[k] if k in heads else 0)
-        if k in heads or k == len(columns.heads):
-            costs.append(spent)
-    return costs
+    costs = columns.costs.to_exit(heads)
+    return [costs[k] for k in (*heads, len(columns.heads))]
 
 
 def only(columns: Columns, heads: Sequence[int]) -> Columns:
     """The columns of a model that has only some of the early exits."""
-    costs = cost_to_exit(columns, heads)
-    kept = tuple(columns.heads[k] for k in heads)
-    spent = [cost - sum(kept[: k + 1]) for k, cost in enumerate(costs)]
-    segments = tuple(b - a for a, b in zip([0.0, *spent[:-1]], spent, strict=True))
     rows = [*heads, len(columns.quality) - 1]
-    return Columns(columns.scores[list(heads)], columns.quality[rows], segments, kept)
+    return replace(
+        columns, scores=columns.scores[list(heads)], quality=columns.quality[rows], costs=columns.costs.only(heads)
+    )

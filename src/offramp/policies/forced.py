@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from offramp.errors import UsageError
 from offramp.search import Seen
@@ -24,15 +25,17 @@ class Forced:
         num_exits: the number of early exits.
         score: the kind of score that is computed on the way.
         asked: the exits whose heads run, as for a rule that leaves others off; all if not given.
+        entries: for each row the path where it enters; the cheapest if not given.
 
     Raises:
-        UsageError: a row that shall leave at an exit that is not asked.
+        UsageError: a row that shall leave at an exit that is not asked, or entries of another number.
     """
 
     exits: tuple[int, ...]
     num_exits: int
     score: str = "confidence"
     asked: tuple[int, ...] | None = None
+    entries: tuple[int, ...] | None = None
 
     numbers: ClassVar[Mapping[str, torch.dtype]] = {}
     reads_score: ClassVar[bool] = False
@@ -40,6 +43,8 @@ class Forced:
     def __post_init__(self) -> None:
         if missing := {*self.exits} - {*self.heads, self.num_exits}:
             raise UsageError(f"nobody can leave at exit {min(missing)}, which is not asked")
+        if self.entries is not None and len(self.entries) != len(self.exits):
+            raise UsageError(f"{len(self.entries)} entries for {len(self.exits)} rows")
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -51,6 +56,10 @@ class Forced:
         if n != len(self.exits):
             raise UsageError(f"exits are fixed for {len(self.exits)} rows, the batch has {n}")
         return (torch.tensor(self.exits, dtype=torch.long),)
+
+    def entry(self, route: Callable[[], Tensor]) -> Tensor | None:
+        """The path of each row."""
+        return None if self.entries is None else torch.tensor(self.entries, dtype=torch.long)
 
     def step(self, state: State, evidence: Evidence) -> Decision:
         """Leave where the exit is the fixed one."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from offramp.errors import UsageError
 from offramp.policies._policy import Policy, score_of
+from offramp.policies.routed import entries
 from offramp.tasks import Task, get_task
-from offramp.types import Evidence, ExitTable, Trace
+from offramp.types import Evidence, ExitTable, State, Trace
 
 
 def replay(policy: Policy, table: ExitTable, task: str | Task | None = None) -> Trace:
@@ -29,21 +31,35 @@ def replay(policy: Policy, table: ExitTable, task: str | Task | None = None) -> 
     if any(k >= final for k in policy.heads):
         raise UsageError(f"the policy needs exits {list(policy.heads)}, the table has {final} early exits")
     n = len(table)
+    said = torch.zeros(n, table.chain.num_paths) if table.route is None else table.route
+    entry = entries(policy, lambda: said)
+    where = torch.zeros(n, dtype=torch.long) if entry is None else entry
+    onto = torch.tensor(table.chain.entered(policy.heads))[where]
     state = policy.init(n)
     exits = torch.full((n,), final, dtype=torch.long)
-    output = table.of(final).clone()
+    output = table.of(final, where).clone()
     score = torch.empty(n)
     inside = torch.ones(n, dtype=torch.bool)
     previous = None
+    path = 0
     for k in (*policy.heads, final):
-        here = table.of(k)
+        if table.chain.paths[k] != path:  # begins anew: nobody has an answer from this path
+            path, previous = table.chain.paths[k], None
+        here = table.of(k, where)
+        inside_here = inside & (onto <= path)
         sure = score_of(policy, meaning, k, here, previous)
-        answer, leave = here, inside
+        answer, leave = here, inside_here
         if k < final:
             decision = policy.step(state, Evidence(k, here, sure, meaning, previous))
-            leave, state = decision.leave & inside, decision.state
+            leave = decision.leave & inside_here
+            state = decision.state if entry is None else _kept(inside_here, decision.state, state)
             answer = here if decision.output is None else decision.output
         exits[leave], output[leave], score[leave] = k, answer[leave], sure[leave]
         inside = inside & ~leave
         previous = here
-    return Trace(output, exits, score)
+    return Trace(output, exits, score, torch.tensor(table.chain.paths)[exits], where)
+
+
+def _kept(rows: Tensor, new: State, old: State) -> State:
+    """The new state of some rows ``(n,)``, the old one of the others, who have not entered."""
+    return tuple(torch.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True))

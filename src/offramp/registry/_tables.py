@@ -227,6 +227,47 @@ INPUTS = Table(
     },
     group="inputs",
 )
+
+PATHS = Table(
+    "path",
+    {
+        "tail": Entry(
+            "offramp.paths.tail:Tail", "another patch embedding, and so another number of tokens", "2203.01587"
+        ),
+    },
+    group="paths",
+)
+
+LINKS = Table(
+    "link",
+    {
+        "none": Entry("offramp.paths.links:none", "every path begins with the sample alone"),
+        "upsample": Entry(
+            "offramp.paths.links:Upsample", "a perceptron on every patch, repeated to the next grid", "2203.03821"
+        ),
+        "recycle": Entry(
+            "offramp.paths.links:Recycle", "all tokens through one layer, times a number that starts at 0", "2507.10800"
+        ),
+    },
+    group="links",
+)
+
+ROUTERS = Table(
+    "router",
+    {
+        "fixed": Entry("offramp.paths.routers:Fixed", "one path for all, by the bias: for a budget that is known"),
+        "cnn": Entry(
+            "offramp.paths.routers:TailPredictor",
+            "MT-ViT's tail predictor: a small convolutional network on a reduced image",
+            "2203.01587",
+        ),
+        "exit": Entry(
+            "offramp.paths.routers:ExitRouter", "a head after an early block of the cheapest path; no stem of its own"
+        ),
+    },
+    group="routers",
+)
+
 TABLES: dict[str, Table] = {
     "heads": HEADS,
     "backbones": BACKBONES,
@@ -236,5 +277,8 @@ TABLES: dict[str, Table] = {
     "runtimes": RUNTIMES,
     "tasks": TASKS,
     "inputs": INPUTS,
+    "paths": PATHS,
+    "links": LINKS,
+    "routers": ROUTERS,
     "models": MODELS,
 }

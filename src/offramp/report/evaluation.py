@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from offramp.policies import Policy, policy_to_json, replay
+from offramp.policies import Policy, policy_to_json, replay, spent
 from offramp.report.intervals import bootstrap_interval
 from offramp.report.quality import exit_quality
 from offramp.tasks import Task
@@ -23,16 +23,14 @@ def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Tas
         task: what an output means.
 
     Returns:
-        JSON values. ``speedup.layers`` is depth ÷ mean exit depth, ``speedup.macs`` counts stem and heads;
-        ``dynamic.change`` is the difference of the metric to the static backbone's on the same samples.
+        JSON values. ``speedup.layers`` is depth ÷ mean number of blocks that ran, ``speedup.macs`` counts stem, heads
+        and router; ``dynamic.change`` is the difference of the metric to the static backbone's on the same samples.
     """
     trace = replay(policy, table, task)
     static = task.quality(table.of(-1), table.targets).double()
     dynamic = task.quality(trace.output, table.targets).double()
-    to_exit = torch.tensor(costs.to_exit(policy.heads), dtype=torch.float64)
-    blocks = torch.tensor(table.after, dtype=torch.float64)
-    spent, depth = to_exit[trace.exit], blocks[trace.exit]
-    full, deepest = costs.macs.static, float(blocks[-1])
+    cost, depth = spent(policy, trace, costs.in_chain()), spent(policy, trace, costs.chain.blocks)
+    full, deepest = costs.macs.static, float(table.after[-1])
     shares = torch.bincount(trace.exit, minlength=len(table.outputs)).double() / len(table)
     everything = tuple(range(len(costs.after)))
     trust = exit_quality(table, task)
@@ -49,16 +47,17 @@ def evaluate_table(table: ExitTable, costs: CostTable, policy: Policy, task: Tas
             "interval": bootstrap_interval(dynamic.numpy()),
             "change": float((dynamic - static).mean()),
             "change_interval": bootstrap_interval((dynamic - static).numpy()),
-            "speedup": {"layers": deepest / float(depth.mean()), "macs": full / float(spent.mean()), "measured": None},
+            "speedup": {"layers": deepest / float(depth.mean()), "macs": full / float(cost.mean()), "measured": None},
             "speedup_intervals": {
                 "layers": bootstrap_interval(depth.numpy(), lambda mean: deepest / mean),
-                "macs": bootstrap_interval(spent.numpy(), lambda mean: full / mean),
+                "macs": bootstrap_interval(cost.numpy(), lambda mean: full / mean),
             },
             "exit_shares": shares.tolist(),
         },
         "exits": [
             {
                 "after": after,
+                **({"path": table.paths[k]} if table.paths else {}),
                 "head": head,
                 "value": float(task.quality(table.of(k), table.targets).double().mean()),
                 "macs": macs,

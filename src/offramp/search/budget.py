@@ -8,7 +8,7 @@ from torch import Tensor
 
 from offramp.errors import GoalError
 from offramp.search.columns import Columns
-from offramp.search.frontier import midway
+from offramp.search.cuts import midway
 
 
 def exit_distribution(columns: Columns, budget: float) -> tuple[float, ...]:

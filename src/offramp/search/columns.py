@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from offramp.errors import DataError, UsageError
 from offramp.tasks import Task, direction, get_task
-from offramp.types import CostTable, ExitTable
+from offramp.types import ChainCosts, CostTable, ExitTable
 
 
 @dataclass(frozen=True)
@@ -22,19 +21,29 @@ class Columns:
     Args:
         scores: how sure each early exit is, ``(exits, samples)``; float64 that holds the float32 of a policy's scores.
         quality: of each exit's answer, higher is better, the final exit last, ``(exits + 1, samples)``.
-        segments: the cost of the blocks that lead to each exit, stem and final classifier included, ``exits + 1``.
-        heads: the cost of each head, ``exits``.
+        costs: what the parts of the chain of exits cost.
+        route: what the router says, ``(samples, paths)``, where there is one.
     """
 
     scores: Tensor
     quality: Tensor
-    segments: tuple[float, ...]
-    heads: tuple[float, ...]
+    costs: ChainCosts
+    route: Tensor | None = None
+
+    @property
+    def segments(self) -> tuple[float, ...]:
+        """The cost of the blocks that lead to each exit, stem and final classifier included, ``exits + 1``."""
+        return self.costs.segments
+
+    @property
+    def heads(self) -> tuple[float, ...]:
+        """The cost of each head, ``exits``."""
+        return self.costs.heads
 
     @property
     def static(self) -> float:
-        """The cost of the backbone without exits."""
-        return sum(self.segments)
+        """The cost of the backbone without exits and cheaper paths."""
+        return self.costs.static
 
     @property
     def static_quality(self) -> float:
@@ -73,7 +82,7 @@ class TableColumns:
     ) -> None:
         if len(table) == 0:
             raise UsageError("the exit table holds no samples")
-        if table.after[:-1] != costs.after:
+        if table.chain != costs.chain:
             raise UsageError(f"the exit table has exits after {table.after[:-1]}, the cost table after {costs.after}")
         check_temperatures(tuple(temperatures), len(costs.after))
         self.table, self.temperatures = table, tuple(temperatures)
@@ -81,7 +90,7 @@ class TableColumns:
         self.kind = self.task.scores[0] if score is None else score
         self._scores: dict[tuple[int, int | None], Tensor] = {}
         everything = range(len(table.outputs) - 1)
-        self._all = Columns(self._stacked(everything), self._quality(), *_segments(costs, unit))
+        self._all = Columns(self._stacked(everything), self._quality(), _costs(costs, unit), table.route)
         self.compares = len(everything) > 1 and not torch.equal(self._score(1, None), self._score(1, 0))
         """Whether scores depend on which exits are on."""
 
@@ -91,8 +100,9 @@ class TableColumns:
 
     def _stacked(self, heads: Sequence[int]) -> Tensor:
         stacked = torch.zeros(len(self.table.outputs) - 1, len(self.table), dtype=torch.float64)
+        paths = self.table.chain.paths
         for k, before in zip(heads, (None, *heads), strict=False):
-            stacked[k] = self._score(k, before)
+            stacked[k] = self._score(k, before if before is not None and paths[before] == paths[k] else None)
         return stacked
 
     def _score(self, k: int, before: int | None) -> Tensor:
@@ -139,17 +149,13 @@ def check_temperatures(temperatures: tuple[float, ...], exits: int) -> None:
         raise UsageError(f"{exits} early exits have {exits + 1} temperatures above 0, not {list(temperatures)}")
 
 
-def _segments(costs: CostTable, unit: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What it costs to get from one exit to the next, stem and final classifier included; and the heads."""
+def _costs(costs: CostTable, unit: str) -> ChainCosts:
+    """The costs of the chain. Raises ``UsageError`` for costs that are none."""
     try:
-        parts = costs.in_unit(unit)
+        found = costs.in_chain(unit)
     except ValueError as error:
         raise UsageError(f"{error}: profile(model) measures them, with repeats above 0") from error
-    segments = [sum(parts.steps[a:b]) for a, b in pairwise((0, *costs.after, len(parts.steps)))]
-    segments[0] += parts.stem
-    segments[-1] += parts.final
-    each = (parts.stem, *parts.steps, *parts.heads, parts.final)
-    finite = all(math.isfinite(cost) and cost >= 0 for cost in each)
-    if not finite or min(a + b for a, b in zip(accumulate(segments), (*parts.heads, 0.0), strict=True)) <= 0:
+    finite = all(math.isfinite(cost) and cost >= 0 for cost in costs.in_unit(unit).numbers())
+    if not finite or min(map(found.alone, range(len(found.segments)))) <= 0:
         raise UsageError(f"the cost table's {unit} are no costs: each is 0 or more, and no exit is free")
-    return tuple(segments), parts.heads
+    return found

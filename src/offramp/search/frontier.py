@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from offramp.search.bias import best_bias, enters
 from offramp.search.columns import Columns
+from offramp.search.cuts import best_cut
+from offramp.types import ChainCosts
 
-_CUTS = 256
 _PRICES = 20
 _ROUNDS = 3
+_TURNS = 2
+"""How often thresholds and bias are set in turn at each price."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +30,34 @@ class Point:
         quality: mean quality.
         cost: mean cost.
         shares: who leaves where, the final exit last.
+        bias: of each path, where the router is asked; empty where everybody enters at the cheapest.
     """
 
     thresholds: tuple[float | None, ...]
     quality: float
     cost: float
     shares: tuple[float, ...]
+    bias: tuple[float, ...] = ()
 
 
-def evaluate(columns: Columns, thresholds: tuple[float | None, ...]) -> Point:
-    """What thresholds are worth on a table."""
-    inside = torch.ones(columns.scores.shape[1], dtype=torch.bool)
-    gained, spent, counts = 0.0, 0.0, []
-    for k, threshold in enumerate(thresholds):
-        spent += float(inside.sum()) * (columns.segments[k] + (0 if threshold is None else columns.heads[k]))
-        leave = inside & (columns.scores[k] >= threshold) if threshold is not None else torch.zeros_like(inside)
-        gained += float(columns.quality[k][leave].sum())
-        counts.append(int(leave.sum()))
-        inside = inside & ~leave
-    spent += float(inside.sum()) * columns.segments[-1]
-    gained += float(columns.quality[-1][inside].sum())
-    n = len(inside)
-    shares = tuple(c / n for c in (*counts, n - sum(counts)))
-    return Point(thresholds, gained / n, spent / n, shares)
+def evaluate(columns: Columns, thresholds: tuple[float | None, ...], bias: tuple[float, ...] = ()) -> Point:
+    """What thresholds are worth on a table, and a bias where the router is asked."""
+    samples, chain = columns.scores.shape[1], columns.costs.chain
+    switched = {k: threshold for k, threshold in enumerate(thresholds) if threshold is not None}
+    on = tuple(switched)
+    entry = enters(columns, bias)
+    onto = torch.tensor(chain.entered(on))[entry]
+    inside = torch.ones(samples, dtype=torch.bool)
+    exits = torch.full((samples,), len(thresholds))
+    for k, threshold in switched.items():
+        leave = inside & (onto <= chain.paths[k]) & (columns.scores[k] >= threshold)
+        exits[leave] = k
+        inside &= ~leave
+    to_exit = [columns.costs.to_exit(on, path, bool(bias)) for path in range(chain.num_paths)]
+    spent = torch.tensor(to_exit, dtype=torch.float64)[entry, exits]
+    gained = columns.quality.gather(0, exits[None])[0]
+    shares = tuple((torch.bincount(exits, minlength=len(thresholds) + 1) / samples).tolist())
+    return Point(thresholds, float(gained.mean()), float(spent.mean()), shares, bias)
 
 
 def frontier(columns: Columns, prices: int = _PRICES, heads: Sequence[int] | None = None) -> list[Point]:
@@ -55,9 +65,12 @@ def frontier(columns: Columns, prices: int = _PRICES, heads: Sequence[int] | Non
 
     For a price of cost in units of quality, thresholds are set one exit after the other, from the last to the first, a
     few times over: given all others, the best one is where a running sum over samples, the surest first, is largest;
-    an exit whose best threshold does not earn the cost of its head is switched off. That is repeated over prices from
-    almost nothing to more than any exit is worth. Thresholds stand midway between two scores, at one of 256 cuts of
-    equal numbers of samples, so that they follow no single sample.
+    an exit whose best threshold does not earn the cost of its head, and of what is computed for it alone, is switched
+    off. That is repeated over prices from almost nothing to more than any exit is worth. Thresholds stand midway
+    between two scores, at one of 256 cuts of equal numbers of samples, so that they follow no single sample.
+
+    Where a router spoke, all of it is done again with the router asked: its bias is set in turn with the thresholds,
+    given what entering at each path is worth to each sample.
 
     Args:
         columns: what calibration reads.
@@ -66,31 +79,31 @@ def frontier(columns: Columns, prices: int = _PRICES, heads: Sequence[int] | Non
     """
     used = range(len(columns.heads)) if heads is None else heads
     order = columns.scores.argsort(dim=1, descending=True)
-    scale = 1 / columns.static
-    thresholds: list[float | None] = [None] * len(columns.heads)
-    found = {tuple(thresholds): evaluate(columns, tuple(thresholds))}
-    for price in torch.logspace(-3, 1, prices, dtype=torch.float64).tolist():
-        thresholds = _descend(columns, order, price * scale, thresholds, used)
-        found.setdefault(tuple(thresholds), evaluate(columns, tuple(thresholds)))
+    off: tuple[float | None, ...] = (None,) * len(columns.heads)
+    found: dict[Any, Point] = {(off, ()): evaluate(columns, off)}
+    for routed in (False, True)[: 1 if columns.route is None else 2]:
+        thresholds: list[float | None] = list(off)
+        bias: tuple[float, ...] = (0.0,) * columns.costs.chain.num_paths if routed else ()
+        for price in torch.logspace(-3, 1, prices, dtype=torch.float64).tolist():
+            for _ in range(_TURNS if routed else 1):
+                entry = enters(columns, bias)
+                thresholds, worth = _descend(columns, order, price / columns.static, thresholds, used, entry)
+                if routed:
+                    bias = best_bias(columns, worth, bias)
+            key = (tuple(thresholds), bias)
+            found.setdefault(key, evaluate(columns, *key))
     return pareto(list(found.values()))
 
 
-def between(cheap: Point, dear: Point, steps: int = 6) -> list[tuple[float | None, ...]]:
-    """Thresholds between those of two points of a frontier; the exits that the cheaper one has are on."""
+def between(cheap: Point, dear: Point, steps: int = 6) -> list[tuple[tuple[float | None, ...], tuple[float, ...]]]:
+    """Thresholds and biases between those of two points of a frontier; the exits that the cheaper one has are on."""
     return [
-        tuple(_between(a, b, share) for a, b in zip(cheap.thresholds, dear.thresholds, strict=True))
+        (
+            tuple(_between(a, b, share) for a, b in zip(cheap.thresholds, dear.thresholds, strict=True)),
+            tuple(_near(a + share * (b - a)) for a, b in zip(cheap.bias, dear.bias, strict=False)),
+        )
         for share in torch.linspace(0, 1, steps + 2)[1:-1].tolist()
     ]
-
-
-def midway(low: Tensor, high: Tensor) -> Tensor:
-    """Thresholds between scores, as float32 holds them; scores that are neighbours there have none and get ``low``.
-
-    Policies compare scores and thresholds in float32, and so does an exported file. A threshold in float64 could fall
-    on a score there.
-    """
-    middle = ((low + high) / 2).float().to(low.dtype)
-    return torch.where((low < middle) & (middle < high), middle, low)
 
 
 def rounded_up(threshold: float) -> float:
@@ -111,58 +124,74 @@ def pareto(points: list[Point]) -> list[Point]:
 def _between(cheap: float | None, dear: float | None, share: float) -> float | None:
     if cheap is None or dear is None:
         return cheap
-    return float(torch.tensor(cheap + share * (dear - cheap), dtype=torch.float32))
+    return _near(cheap + share * (dear - cheap))
+
+
+def _near(value: float) -> float:
+    """The float32 number nearest to it."""
+    return float(np.float32(value))
 
 
 def _descend(
-    columns: Columns, order: Tensor, price: float, start: list[float | None], heads: Sequence[int]
-) -> list[float | None]:
-    """Coordinate ascent of quality − price · cost from given thresholds; exits that are not in ``heads`` stay off."""
-    thresholds = list(start)
+    columns: Columns, order: Tensor, price: float, start: list[float | None], heads: Sequence[int], entry: Tensor
+) -> tuple[list[float | None], Tensor]:
+    """Coordinate ascent of quality − price · cost from given thresholds; exits that are not in ``heads`` stay off.
+
+    Returns:
+        the thresholds, and what entering at each path is worth to each sample, ``(paths, samples)``.
+    """
+    thresholds, costs = list(start), columns.costs
+    chain = costs.chain
     exits, samples = columns.scores.shape
+    worth = torch.zeros(chain.num_paths, samples, dtype=torch.float64)
     for number in range(_ROUNDS):
         before = list(thresholds)
-        reached = _reached(columns, thresholds) if number else torch.ones(exits, samples, dtype=torch.float64)
-        value = columns.quality[-1] - price * columns.segments[-1]
+        reached = _reached(columns, thresholds, entry, all_of_them=number == 0)
+        value = columns.quality[-1] - price * costs.segments[-1]
+        runs = True  # whether anything behind the exit is computed on its path
         for k in reversed(range(exits)):
-            if k not in heads:
-                value = value - price * columns.segments[k]
-                continue
-            gain = (columns.quality[k] - value) * reached[k]
-            threshold, earned = _best_cut(columns.scores[k], gain, order[k])
-            earns = earned - price * columns.heads[k] * float(reached[k].sum())
-            thresholds[k] = threshold if earns > 0 else None
-            if earns > 0:
-                value = torch.where(columns.scores[k] >= threshold, columns.quality[k], value)
-                value = value - price * columns.heads[k]
-            value = value - price * columns.segments[k]
+            path = chain.paths[k]
+            if path != chain.paths[k + 1]:
+                worth[path + 1] = value
+                runs = chain.linked
+                if chain.linked:
+                    value = value - price * costs.links[path]
+            if k in heads:
+                gain = (columns.quality[k] - value) * reached[k]
+                threshold, earned = best_cut(columns.scores[k], gain, order[k])
+                asking = costs.heads[k] + (0.0 if runs else _for_it_alone(costs, thresholds, k))
+                earns = earned - price * asking * float(reached[k].sum())
+                thresholds[k] = threshold if earns > 0 else None
+                if earns > 0:
+                    value = torch.where(columns.scores[k] >= threshold, columns.quality[k], value)
+                    value = value - price * costs.heads[k]
+                    runs = True
+            if runs:
+                value = value - price * costs.segments[k]
+        worth[0] = value
         if thresholds == before:
             break
-    return thresholds
+    worth[1:] -= price * costs.ahead
+    return thresholds, worth
 
 
-def _reached(columns: Columns, thresholds: list[float | None]) -> Tensor:
-    """For each exit, 1 for the samples that get there and 0 for the others."""
+def _for_it_alone(costs: ChainCosts, thresholds: Sequence[float | None], k: int) -> float:
+    """What is computed for exit ``k`` where nothing behind it is, from the exit before it that is on."""
+    spent = 0.0
+    for j in range(k, -1, -1):
+        if costs.chain.paths[j] != costs.chain.paths[k] or (j < k and thresholds[j] is not None):
+            break
+        spent += costs.segments[j]
+    return spent
+
+
+def _reached(columns: Columns, thresholds: list[float | None], entry: Tensor, all_of_them: bool) -> Tensor:
+    """For each exit, 1 for the samples that get there and 0 for the others; or for all that have entered."""
     inside = torch.ones(columns.scores.shape[1], dtype=torch.float64)
     rows = []
-    for scores, threshold in zip(columns.scores, thresholds, strict=True):
-        rows.append(inside)
-        if threshold is not None:
-            inside = inside * (scores < threshold)
-    return torch.stack(rows)
-
-
-def _best_cut(scores: Tensor, gain: Tensor, order: Tensor) -> tuple[float, float]:
-    """The threshold at which the sum of the gains of who leaves is largest, and that sum."""
-    sums = gain[order].cumsum(0)
-    ranked = scores[order]
-    n = len(order)
-    ends = torch.linspace(1, n, min(_CUTS, n)).long() - 1
-    below = ranked[(ends + 1).clamp(max=n - 1)]
-    cuts = torch.where(ends == n - 1, 0.0, midway(below, ranked[ends]))
-    free = (ends == n - 1) | (cuts > below)  # a cut between equal scores is none
-    ends, cuts = ends[free], cuts[free]
-    if len(ends) == 0:
-        return 1.0, 0.0
-    best = int(sums[ends].max(0).indices)
-    return float(cuts[best]), float(sums[ends[best]])
+    for scores, threshold, path in zip(columns.scores, thresholds, columns.costs.chain.paths, strict=False):
+        here = entry <= path
+        rows.append(inside * here)
+        if threshold is not None and not all_of_them:
+            inside = torch.where(here & (scores >= threshold), 0.0, inside)
+    return torch.stack(rows) if rows else torch.zeros(0, len(inside), dtype=torch.float64)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from offramp._batches import to
+from offramp.errors import UsageError
 from offramp.model import EarlyExitModel, evaluating
 
 
@@ -26,6 +27,12 @@ def used_by(model: EarlyExitModel, k: int) -> list[nn.Parameter]:
         for p, value in zip(parameters, wanted, strict=True):
             p.requires_grad_(value)
     return [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+
+
+def check_one_path(model: EarlyExitModel, what: str) -> None:
+    """Raise ``UsageError`` where a model has several paths, which a method does not know."""
+    if model.chain.num_paths > 1:
+        raise UsageError(f"{what} trains one path, and this model has {model.chain.num_paths}: take joint, or mt-vit")
 
 
 @contextmanager

@@ -29,7 +29,5 @@ class Backbone:
 
 def final_output(model: EarlyExitModel, x: Inputs) -> Tensor:
     """The final exit's output for a batch, without any head on the way."""
-    h = model.stem(x)
-    for k in range(len(model.segments)):
-        h = model.step(k, h)
+    *_, (_, h) = model.states(x, model.chain.num_paths - 1)
     return model.final(h)

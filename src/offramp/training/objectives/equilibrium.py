@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from offramp.model import EarlyExitModel
+from offramp.training._modes import check_one_path
 from offramp.training.objective import Batch
 from offramp.training.objectives.joint import Joint
 
@@ -22,10 +24,15 @@ class GradientEquilibrium(Joint):
     def __init__(self) -> None:
         super().__init__(lambda after: [1.0] * len(after))
 
+    def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
+        """Everything. Raises ``UsageError`` for a model with several paths."""
+        check_one_path(model, "gradient-equilibrium")
+        return super().trained(model)
+
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum of all losses; what differs from joint training is in the gradient only."""
         losses = []
-        h = model.stem(batch.inputs)
+        h = model.enter(0, batch.inputs)
         for k in range(len(model.exits)):
             behind = len(model.exits) + 1 - k
             h = model.step(k, h)

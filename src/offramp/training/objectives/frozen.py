@@ -28,10 +28,10 @@ class Frozen:
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum of the heads' losses; the last segment and the final exit do not run."""
         loss = parts(batch.inputs)[0].new_zeros(())
-        with torch.no_grad():
-            h = model.stem(batch.inputs)
+        states = model.states(batch.inputs)
         for k in range(len(model.exits)):
             with torch.no_grad():
-                h = model.step(k, h)
-            loss = loss + model.task.loss(model.head(k, h), batch.targets)
+                _, h = next(states)
+            if model.module_of(k) is not None:  # a path's own classifier is the backbone's, and frozen
+                loss = loss + model.task.loss(model.head(k, h), batch.targets)
         return {"loss": loss}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from offramp.data import Samples, Stream
 from offramp.model import EarlyExitModel
-from offramp.training._modes import used_by
+from offramp.training._modes import check_one_path, used_by
 from offramp.training.objective import Batch, Stage
 
 
@@ -22,6 +22,7 @@ class Layerwise:
 
     def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """One for each exit."""
+        check_one_path(model, "layerwise")
         count = len(model.after)
         return [Stage(OneExit(k), 1 / count) for k in range(count)]
 
@@ -44,7 +45,7 @@ class OneExit:
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """This exit's loss; what is frozen keeps nothing for a backward pass, and other heads do not run."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.exit == 0):
-            h = model.stem(batch.inputs)
+            h = model.enter(0, batch.inputs)
             for k in range(self.exit):
                 h = model.step(k, h)
         h = model.step(self.exit, h)

@@ -18,6 +18,7 @@ from offramp.heads._grid import to_map, to_tokens
 from offramp.heads.gah import GAH
 from offramp.heads.lph import LPH
 from offramp.model import EarlyExitModel
+from offramp.training._modes import check_one_path
 from offramp.training.objective import Batch, Stage
 from offramp.training.objectives.alternating import AlternatingWeighted
 
@@ -79,6 +80,7 @@ class HeadDistillation:
         """The heads. Raises ``UsageError`` where there are none, or for ``faithful`` where it has no meaning."""
         if len(model.heads) == 0:
             raise UsageError("this stage trains heads only, and the model has no early exits")
+        check_one_path(model, "LGViT's second stage")
         if self.faithful and not hasattr(model.backbone.model, "norm"):
             raise UsageError("faithful=True skips the backbone's last norm as LGViT's code does, and here is none")
         return model.heads.parameters()
@@ -110,7 +112,7 @@ class HeadDistillation:
         """What each head reads, the tokens after the last block last; and the final exit's answer."""
         taps = [model.backbone.taps[after - 1] for after in model.after[:-1]]
         tokens = []
-        h = model.stem(x)
+        h = model.enter(0, x)
         for k, tap in enumerate((*taps, model.backbone.taps[-1])):
             h = model.step(k, h)
             tokens.append(model.backbone.tokens(h, tap))

@@ -1,0 +1,38 @@
+"""The bias of a router: how samples are spread over the paths where they may enter."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offramp.search.columns import Columns
+from offramp.search.cuts import best_cut
+
+
+def enters(columns: Columns, bias: tuple[float, ...]) -> Tensor:
+    """The path where each sample enters, ``(samples,)``: the first without a bias."""
+    if not bias or columns.route is None:
+        return torch.zeros(columns.scores.shape[1], dtype=torch.long)
+    return (columns.route + torch.tensor(bias)).argmax(1)
+
+
+def best_bias(columns: Columns, worth: Tensor, bias: tuple[float, ...]) -> tuple[float, ...]:
+    """The bias with which the samples enter where it is worth most, one path after the other, given the others.
+
+    Args:
+        columns: what calibration reads, the router's word among it.
+        worth: of entering at each path, ``(paths, samples)``.
+        bias: where to begin.
+    """
+    assert columns.route is not None
+    said, found = columns.route.double(), list(bias)
+    for path in range(1, len(found)):
+        shifted = said + torch.tensor(found, dtype=torch.float64)
+        shifted[:, path] = -torch.inf
+        other, where = shifted.max(1)
+        lead = said[:, path] - other  # it is chosen where this is above −bias
+        gain = worth[path] - worth.gather(0, where[None])[0]
+        cut, earned = best_cut(lead, gain, lead.argsort(descending=True), everybody=float(lead.min()) - 1)
+        found[path] = float(np.float32(-cut if earned > 0 else -float(lead.max()) - 1))
+    return tuple(found)

@@ -1,0 +1,167 @@
+"""Paths x links x routers x policies: what one path keeps, several keep."""
+
+import math
+
+import pytest
+import torch
+from helpers import images, tiny_vit
+from policy_examples import examples
+
+import offramp
+from offramp import Exit, Part, Routed, UsageError
+from offramp.policies import policy_from_json, policy_to_json
+from offramp.policies.forced import Forced
+from offramp.policies.threshold import Threshold
+from offramp.registry import LINKS, POLICIES, ROUTERS
+from offramp.testing import check_policy
+from offramp.testing._policies import SAMPLES
+
+pytestmark = pytest.mark.slow
+
+NO_MIDDLE = ("ensemble", "cascade", "scheduler")
+"""Policies that need what every exit before said, so that nobody can enter in the middle."""
+
+
+def make_model(link="none", router=None, seed=2):
+    """Two paths with an exit each: an exit, the cheap path's classifier, an exit, the final exit."""
+    torch.manual_seed(seed)
+    options = {"exit": {"after": 1, "head": "linear"}}.get(router, {})
+    part = None if router is None else Part(router, options)
+    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], link=link, router=part)
+    with torch.no_grad():
+        for p in [*model.heads.parameters(), *model.backbone.model.head.parameters(), *model.links.parameters()]:
+            p.normal_(std=0.3)
+    if router is not None:  # as many on either side
+        said = model.eval().route(images(400))[0].detach()
+        model.middle = (0.0, float((said[:, 0] - said[:, 1]).quantile(0.4)))
+    return model.eval()
+
+
+def table_of(model, x):
+    return offramp.tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
+
+
+@pytest.fixture(scope="module", params=[(link, router) for link in LINKS for router in (None, *ROUTERS)], ids=str)
+def setting(request):
+    model, x = make_model(*request.param), images(SAMPLES)
+    return model, x, table_of(model, x)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy(setting, name):
+    model, x, table = setting
+    make = examples(model, x)[name][0]
+    if name == "forced":
+        entries = [(0, 0), (1, 1), (2, 1), (3, 0), (3, 1), (1, 0)]
+
+        def forced(rows):
+            exits, entered = zip(*(entries[i % 6] for i in rows.tolist()), strict=True) if len(rows) else ((), ())
+            return Forced(exits, 3, entries=entered)
+
+        return check_policy(forced, model, table)
+    check_policy(make, model, table)
+    if model.router is None or name in NO_MIDDLE:
+        return None
+    bias = model.middle
+
+    def routed(rows):
+        return Routed(make(rows), bias)
+
+    check_policy(routed, model, table)
+    entered = offramp.replay(routed(torch.arange(SAMPLES)), table).entry
+    assert type(model.router).__name__ == "Fixed" or 0.1 < entered.float().mean() < 0.9
+    return None
+
+
+def test_a_deadline_that_is_never_reached_is_none(setting):
+    model, x, _ = setting
+    x = x[:40]
+    costs = offramp.profile(model, repeats=3)
+    policies = [Threshold(examples(model, x)["threshold"][0](torch.arange(40)).thresholds)]
+    if model.router is not None:
+        policies.append(Routed(policies[0], model.middle))
+    for policy in policies:
+        expected = offramp.run(model, x, policy)
+        found = offramp.run_until(model, x, math.inf, costs, policy)
+        for part in ("output", "exit", "score", "path", "entry"):
+            assert torch.equal(getattr(found, part), getattr(expected, part)), part
+        for kind in ("last", "cache", "product", "geometric"):  # nobody has time: everybody answers
+            late = offramp.run_until(model, x, 0.0, costs, policy, answer=kind)
+            assert torch.isfinite(late.output).all()
+            assert (late.exit <= expected.exit).all()
+
+
+def test_anytime_goes_along_the_chain(setting):
+    model, x, table = setting
+    answers = list(offramp.anytime(model, x[:8]))
+    assert [a.path[0].item() for a in answers] == list(model.chain.paths)
+    for k, answer in enumerate(answers):
+        assert torch.allclose(answer.output, table.of(k)[:8], atol=1e-4)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_always_the_same_path_is_a_path_that_is_fixed(link):
+    """The router that always says p, the bias that picks p, and entries that are p, are one."""
+    x = images(30)
+    for router in ROUTERS:
+        model = make_model(link, router)
+        rule = Threshold((0.35, 0.4, 0.4))
+        for path in (0, 1):
+            bias = tuple(100.0 * (p == path) for p in range(2))
+            found = offramp.run(model, x, Routed(rule, bias))
+            assert (found.entry == path).all()
+            last = offramp.run(model, x, Forced((3,) * 30, 3, entries=(path,) * 30))
+            with torch.inference_mode():
+                assert torch.allclose(last.output, model(x, entry=path)[-1], atol=1e-5)
+        never = Routed(Threshold((None,) * 3), (0.0, 100.0))
+        with torch.inference_mode():
+            whole = model.backbone.model(x)
+        assert torch.equal(offramp.run(model, x, never).output, whole), "the last path alone, bit for bit"
+
+
+def test_without_links_all_thresholds_off_is_the_last_path_and_costs_it():
+    model, x = make_model(), images(12)
+    off = Threshold((None,) * 3)
+    calls = []
+    for path in model.cheaper:
+        path.embed.register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        assert torch.equal(offramp.run(model, x, off).output, model.backbone.model(x))
+    assert not calls, "nothing of the cheap path is computed"
+    costs = offramp.profile(model, repeats=0)
+    assert costs.to_exit(off.heads)[-1] == costs.macs.static
+
+
+def test_what_lies_behind_a_paths_last_used_exit_is_not_computed():
+    model, x = make_model(), images(12)
+    sizes = []
+    for block in model.backbone.steps:
+        block.register_forward_hook(lambda _, args, __: sizes.append(args[0].shape[1]))
+    offramp.run(model, x, Threshold((1.0, None, None)))
+    assert sizes == [5, 5, 17, 17, 17, 17], "two blocks of the cheap path, four of the dear one"
+    costs = offramp.profile(model, repeats=0)
+    cheap, dear = costs.macs.paths
+    spent = cheap.stem + sum(cheap.steps[:2]) + cheap.heads[0] + dear.static
+    assert costs.to_exit((0,))[-1] == pytest.approx(spent)
+
+
+def test_a_router_that_says_nothing_costs_nothing_and_one_that_speaks_is_counted():
+    model = make_model(router="exit")
+    costs = offramp.profile(model, repeats=0)
+    cheap, dear = costs.macs.paths
+    assert costs.macs.ahead == cheap.stem + cheap.steps[0]
+    policy = Routed(Threshold((None, 0.0, None)), (0.0, 0.0))
+    chain = costs.in_chain()
+    assert chain.to_exit(policy.heads, 0, True)[1] == pytest.approx(costs.macs.router + cheap.static)
+    assert chain.to_exit(policy.heads, 1, True)[3] == pytest.approx(costs.macs.router + costs.macs.ahead + dear.static)
+    assert chain.to_exit(policy.heads, 1)[3] == pytest.approx(dear.static)
+
+
+def test_a_policy_with_a_bias_is_json_and_one_for_other_paths_is_refused():
+    policy = Routed(Threshold((0.5, None, 0.25)), (0.0, -1.5))
+    assert policy_from_json(policy_to_json(policy)) == policy
+    model = make_model(router="cnn")
+    with pytest.raises(UsageError, match="a bias for 3 paths"):
+        offramp.run(model, images(2), Routed(policy.inner, (0.0, 1.0, 2.0)))
+    with pytest.raises(UsageError, match="finite number"):
+        Routed(policy.inner, (0.0, math.nan))
