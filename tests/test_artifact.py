@@ -295,7 +295,7 @@ def test_a_file_is_no_place_for_a_folder(tmp_path):
 
 def test_a_head_without_a_name_cannot_be_saved(tmp_path):
     model = tiny_model()
-    model.exits = (Exit(1, Linear), *model.exits[1:])
+    model.placed = (Exit(1, Linear), *model.placed[1:])
     with pytest.raises(UsageError, match="in no table"):
         offramp.save(model, tmp_path / "m")
 

@@ -30,7 +30,7 @@ from offramp.registry import INPUTS, OBJECTIVES
 from offramp.report import evaluate_table
 from offramp.tasks import Task, get_task
 from offramp.training import Curriculum, Teacher, train
-from offramp.types import Exit, ExitTable
+from offramp.types import Exit, ExitTable, Part
 from offramp.versions import host, versions
 
 if TYPE_CHECKING:
@@ -53,10 +53,22 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         outputs = len(splits.classes or range(int(targets.max()) + 1))
     inner = timm_model(recipe.backbone, outputs)
     reads = INPUTS.resolve(recipe.input.name).for_backbone(inner, input_size(inner), **recipe.input.options)
-    exits = [Exit(e.after, e.head, e.options) for e in recipe.exits]
+    exits = [Exit(e.after, e.head, e.options, e.path) for e in recipe.exits]
     last = None if recipe.final is None else Exit(len(cut(inner).steps), recipe.final.head, recipe.final.options)
     names = splits.classes if task.classes else None
-    model = attach(inner, exits, task, names, reads, last, None if last is None else outputs)
+    model = attach(
+        inner,
+        exits,
+        task,
+        names,
+        reads,
+        last,
+        None if last is None else outputs,
+        tails=recipe.tails,
+        paths=[Part(p.name, p.options) for p in recipe.paths],
+        link=Part(recipe.link.name, recipe.link.options),
+        router=None if recipe.router is None else Part(recipe.router.name, recipe.router.options),
+    )
     check_classes(splits, recipe.data.source, task, model.num_outputs, model.classes)
     return model
 

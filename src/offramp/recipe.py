@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from offramp.errors import UsageError
-from offramp.registry import HEADS, INPUTS, OBJECTIVES, TASKS, Table, unknown
+from offramp.registry import HEADS, INPUTS, LINKS, OBJECTIVES, PATHS, ROUTERS, TASKS, Table, unknown
 
 _MOST = 10_000
 
@@ -68,6 +68,29 @@ class ExitSection(_Section):
 
     after: Annotated[int, Field(ge=1)]
     head: Annotated[str, _named(HEADS)] = "linear"
+    options: dict[str, Any] = {}
+    path: int | None = None
+    """The path that it stands on, -1 for the backbone itself; every path if not given."""
+
+
+class PathSection(_Section):
+    """A cheaper way through the backbone."""
+
+    name: Annotated[str, _named(PATHS)] = "tail"
+    options: dict[str, Any] = {}
+
+
+class LinkSection(_Section):
+    """What a path takes over from the one before."""
+
+    name: Annotated[str, _named(LINKS)] = "none"
+    options: dict[str, Any] = {}
+
+
+class RouterSection(_Section):
+    """What says where a sample enters."""
+
+    name: Annotated[str, _named(ROUTERS)] = "cnn"
     options: dict[str, Any] = {}
 
 
@@ -156,6 +179,11 @@ class Recipe(_Section):
     backbone: BackboneSection
     input: InputSection = InputSection()
     exits: list[ExitSection] = []
+    tails: list[int] = []
+    """Rows of tokens of every path, the backbone's own among them; short for ``paths`` of tails."""
+    paths: list[PathSection] = []
+    link: LinkSection = LinkSection()
+    router: RouterSection | None = None
     final: FinalSection | None = None
     """What stands behind the last block in place of the backbone's own classifier."""
     task: Annotated[str, _named(TASKS)] = "classification"

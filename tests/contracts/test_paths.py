@@ -9,6 +9,7 @@ from policy_examples import examples
 
 import offramp
 from offramp import Exit, Part, Routed, UsageError
+from offramp.engine import open_runtime
 from offramp.policies import policy_from_json, policy_to_json
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
@@ -37,6 +38,13 @@ def make_model(link="none", router=None, seed=2):
     return model.eval()
 
 
+def forced(rows):
+    """Every exit, from every entry that leads there."""
+    entries = [(0, 0), (1, 1), (2, 1), (3, 0), (3, 1), (1, 0)]
+    exits, entered = zip(*(entries[i % 6] for i in rows.tolist()), strict=True) if len(rows) else ((), ())
+    return Forced(exits, 3, entries=entered)
+
+
 def table_of(model, x):
     return offramp.tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
 
@@ -52,12 +60,6 @@ def test_policy(setting, name):
     model, x, table = setting
     make = examples(model, x)[name][0]
     if name == "forced":
-        entries = [(0, 0), (1, 1), (2, 1), (3, 0), (3, 1), (1, 0)]
-
-        def forced(rows):
-            exits, entered = zip(*(entries[i % 6] for i in rows.tolist()), strict=True) if len(rows) else ((), ())
-            return Forced(exits, 3, entries=entered)
-
         return check_policy(forced, model, table)
     check_policy(make, model, table)
     if model.router is None or name in NO_MIDDLE:
@@ -165,3 +167,37 @@ def test_a_policy_with_a_bias_is_json_and_one_for_other_paths_is_refused():
         offramp.run(model, images(2), Routed(policy.inner, (0.0, 1.0, 2.0)))
     with pytest.raises(UsageError, match="finite number"):
         Routed(policy.inner, (0.0, math.nan))
+
+
+@pytest.mark.slowest
+@pytest.mark.parametrize("router", [None, *ROUTERS])
+@pytest.mark.parametrize("link", LINKS)
+def test_a_file_answers_as_the_model_does(link, router, tmp_path):
+    model, x = make_model(link, router), images(200)
+    names = ["threshold", "patience" if link == "none" else None, "forced" if link == "none" else None]
+    names += NO_MIDDLE if (link, router) == ("none", None) else []
+    for name in filter(None, names):
+        make = forced if name == "forced" else examples(model, x)[name][0]
+        wrap = (lambda policy: Routed(policy, model.middle)) if router and name != "forced" else (lambda policy: policy)
+        file = tmp_path / f"{name}.onnx"
+        offramp.export_onnx(model, file, wrap(make(torch.arange(200))))
+        for runtime in ("onnxruntime", "openvino"):
+            session = open_runtime(runtime).open(file)
+            for rows in (torch.arange(200), torch.arange(3, 6), torch.arange(1), torch.arange(0)):
+                compare(session, model, x[rows], wrap(make(rows)))
+            if name == "threshold":  # the same file, with other numbers
+                for thresholds in ((None, 0.4, None), (0.4, None, None), (None, None, None)):
+                    compare(session, model, x, wrap(Threshold(thresholds)))
+            if name == "threshold" and router:  # the bias is an input: all to one path
+                for path in (0, 1):
+                    bias = tuple(100.0 * (p == path) for p in range(2))
+                    compare(session, model, x, Routed(make(torch.arange(200)), bias))
+
+
+def compare(session, model, x, policy):
+    expected, found = offramp.run(model, x, policy), session(x, policy)
+    same = found.exit == expected.exit
+    assert len(x) == 0 or same.float().mean() > 0.98, policy
+    for part in ("path", "entry", "output", "score"):
+        a, b = getattr(found, part)[same], getattr(expected, part)[same]
+        assert torch.allclose(a.float(), b.float(), atol=1e-3), (part, policy)

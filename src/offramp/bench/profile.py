@@ -60,9 +60,11 @@ def profile_in(
         clock: seconds, rising; replaced in tests.
 
     Raises:
-        UsageError: an unknown runtime, repeats or a batch below 1.
+        UsageError: an unknown runtime, repeats or a batch below 1, a model with several paths.
         DataError: an exit that is wholly sure (score 1) of every random image, or whose score is not a number.
     """
+    if model.chain.num_paths > 1:
+        raise UsageError("a runtime is timed exit by exit on one path only: offramp.profile times several, in PyTorch")
     computes, exits = open_runtime(runtime), len(model.exits)
     policy = Threshold((1.0,) * exits, model.task.scores[0])
     if isinstance(computes, FileRuntime) and not is_gated(policy, model.task, model.num_outputs):
@@ -98,6 +100,8 @@ def profile_file(
         DataError: as above.
     """
     about, own = session.file.about, session.file.policy
+    if session.file.chain.num_paths > 1:
+        raise UsageError("a file is timed exit by exit on one path only, and this one has several")
     if not isinstance(own, Threshold) or not is_gated(own, get_task(about["task"]), about["num_outputs"]):
         raise UsageError(
             "only files with a threshold policy on scores that do not compare exits can be timed exit by exit"

@@ -23,8 +23,8 @@ from offramp.tasks import get_task
 from offramp.types import Network, Trace
 
 Arrays = Mapping[str, np.ndarray]
-Call = Callable[[Arrays], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Inputs by name to output, exit and score."""
+Call = Callable[[Arrays], Mapping[str, np.ndarray]]
+"""Inputs by name to outputs by name: output, exit, score, and entry where the file asks a router."""
 
 
 def open_exported(model: EarlyExitModel, policy: Policy, opens: Callable[[Path], FileSession]) -> FileSession:
@@ -86,7 +86,10 @@ class FileSession:
         if max_exit is not None and not 0 <= max_exit <= last:
             raise UsageError(f"max_exit is {max_exit}; the file has exits 0 to {last}")
         inputs["max_exit"] = np.array(last if max_exit is None else max_exit)
-        return Trace(*(torch.from_numpy(np.asarray(part)) for part in self._call(inputs)))
+        found = {name: torch.from_numpy(np.asarray(part)) for name, part in self._call(inputs).items()}
+        entry = torch.from_numpy(inputs["entries"]) if "entries" in inputs else found.get("entry")
+        path = torch.tensor(self.file.chain.paths)[found["exit"]]
+        return Trace(found["output"], found["exit"], found["score"], path, entry)  # type: ignore[arg-type]
 
     def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
         own = self.file.policy
@@ -101,4 +104,6 @@ class FileSession:
             raise UsageError("a number of the policy is not a number (NaN)")
         if isinstance(policy, Forced):
             numbers["exits"] = policy.init(samples)[0].numpy()
+            if policy.entries is not None:
+                numbers["entries"] = np.array(policy.entries, np.int64)
         return numbers

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,10 +56,11 @@ class OnnxRuntime:
         session = self._open(content, patterns=False)
         del content
         names = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
+        outputs = [o.name for o in session.get_outputs()]
 
-        def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def call(inputs: Arrays) -> Arrays:
             given = {name: value for name, value in inputs.items() if name in names}
-            return tuple(session.run(["output", "exit", "score"], given))
+            return dict(zip(outputs, session.run(outputs, given), strict=True))
 
         return FileSession(file, call, self.precision)
 

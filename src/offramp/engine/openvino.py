@@ -61,10 +61,11 @@ class OpenVinoRuntime:
         del proto  # its weights should not stand beside those of the compiled model
         compiled = self._compile(content)
         names = {i.any_name for i in compiled.inputs}
+        outputs = [o.any_name for o in compiled.outputs]
 
-        def call(inputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def call(inputs: Arrays) -> Arrays:
             found = compiled({name: value for name, value in inputs.items() if name in names})
-            return found["output"], found["exit"], found["score"]
+            return {name: found[name] for name in outputs}
 
         return FileSession(file, call, self.precision)
 

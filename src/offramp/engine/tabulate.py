@@ -15,7 +15,7 @@ from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, evaluating
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
-from offramp.types import Chain, ExitTable, chain_of
+from offramp.types import Chain, ExitTable
 from offramp.versions import versions
 
 if TYPE_CHECKING:
@@ -104,10 +104,12 @@ def tabulate_file(
         UsageError: a file with another policy than thresholds.
     """
     about = session.file.about
-    chain = chain_of([e["after"] for e in about["exits"]])
+    chain = session.file.chain
     own = session.file.policy
     if not isinstance(own, Threshold):
         raise UsageError("only files with a threshold policy hold all exits: export the model with one")
+    if chain.linked:
+        raise UsageError("where paths are linked, an answer depends on where a sample entered: tabulate the model")
     never = replace(own, thresholds=(None,) * len(own.thresholds))
 
     def said(x: Inputs) -> Said:

@@ -82,6 +82,12 @@ class Body:
         value = np.zeros(1, example.new_zeros(0).cpu().numpy().dtype)
         return self.op("ConstantOfShape", self.number([0, *example.shape[1:]]), value=ir.tensor(value))
 
+    def blank(self, example: Tensor, rows: ir.Value) -> ir.Value:
+        """Such a tensor of zeros, with one for each of the rows ``(n,)``."""
+        value = np.zeros(1, example.new_zeros(0).cpu().numpy().dtype)
+        shape = self.op("Concat", self.op("Shape", rows), self.number(list(example.shape[1:])), axis=0)
+        return self.op("ConstantOfShape", shape, value=ir.tensor(value))
+
     def choose(self, condition: ir.Value, then: Branch, other: Branch) -> list[ir.Value]:
         """An ``If``: each branch is a function from its empty body to the values that it gives."""
         graphs = {}

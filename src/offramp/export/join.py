@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
-from offramp.export.graph import Body
+from offramp.export.graph import Body, Branch
 from offramp.export.parts import Tensors
+from offramp.types import Chain
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,51 @@ class Shapes:
 
 
 @dataclass(frozen=True)
+class Place:
+    """An exit that the graph has, and what leads to it.
+
+    Args:
+        k: the index of the exit.
+        path: its path.
+        segment: what leads to it from the exit before it, or from where its path begins.
+        exit: its head with the policy; the final exit with its score.
+        shapes: what there is after it.
+        starts: whether its path begins here.
+        over: from the last state of the path before to what this one takes over, where paths are linked.
+        taken: an example of that.
+    """
+
+    k: int
+    path: int
+    segment: ir.Graph
+    exit: ir.Graph
+    shapes: Shapes
+    starts: bool = False
+    over: ir.Graph | None = None
+    taken: Tensors = ()
+
+
+@dataclass(frozen=True)
 class Graphs:
     """What a model and its policy are made of.
 
     Args:
-        asked: the indices of the exits that the graph has.
-        segments: the graphs that lead to each of them, and to the final exit.
-        asks: head and policy, one graph per exit.
-        final: the final exit.
+        places: the exits, in the order of the chain, the final exit last.
+        chain: where all exits of the model stand.
         gated: whether the head of an exit runs only where its threshold can be reached.
-        final_exit: the index of the final exit.
-        shapes: what there is after each exit.
         prepare: what prepares samples, if anything.
+        route: the router, where the policy asks it.
+        routed: examples of what it gives.
+        begin: what a policy remembers at first, where samples may enter in the middle.
     """
 
-    asked: tuple[int, ...]
-    segments: Sequence[ir.Graph]
-    asks: Sequence[ir.Graph]
-    final: ir.Graph
+    places: Sequence[Place]
+    chain: Chain
     gated: bool
-    final_exit: int
-    shapes: Sequence[Shapes]
     prepare: ir.Graph | None = None
+    route: ir.Graph | None = None
+    routed: Tensors = ()
+    begin: ir.Graph | None = None
 
 
 @dataclass(frozen=True)
@@ -117,38 +142,153 @@ class Join:
     ) -> None:
         self.graphs, self.numbers, self.max_exit, self.compares = graphs, numbers, max_exit, compares
         self.thresholds = thresholds
+        self.entry: ir.Value | None = None
+        """The path of each sample, ``(B,)``, where they do not all enter at the first."""
 
-    def through(self, body: Body, inside: Inside) -> list[ir.Value]:
-        """From the parts of a batch to the answers of all."""
-        for place in range(len(self.graphs.asked)):
-            inside = self._leave(body, place, inside)
-        last = len(self.graphs.asked)
+    def through(self, body: Body, given: Inside, bias: ir.Value | None, entries: ir.Value | None) -> list[ir.Value]:
+        """From the parts of a batch to the answers of all.
 
-        def final(branch: Body) -> list[ir.Value]:
-            h = branch.call(self.graphs.segments[last], self._prepared(branch, last, inside.h))
-            output, score = branch.call(self.graphs.final, [*h, *inside.previous])
-            return _written(branch, inside, [output, _exit(branch, inside, self.graphs.final_exit), score])
+        Args:
+            body: the main graph.
+            given: the whole batch; its ``h`` are the parts of it.
+            bias: the graph's input for the router's bias, where the policy asks the router.
+            entries: the graph's input that says where each sample enters, where that is fixed.
+        """
+        several = self.graphs.chain.num_paths > 1
+        if several and self.graphs.prepare is not None:  # every path reads the batch anew
+            given = replace(given, h=self._prepared(body, given))
+        begun: list[ir.Value] = []
+        self.entry = entries
+        if bias is not None:
+            begun = self._route(body, given, bias)
+        state = given.state
+        if self.graphs.begin is not None:
+            state = body.call(self.graphs.begin, given.h)
+        whole = replace(given, state=state)
+        inside: Inside | None = None
+        *asked, final = self.graphs.places
+        on = -1  # the path before
+        for place in asked:
+            standing, read = self._source(body, place, on, inside, whole, begun)
+            inside, on = self._leave(body, place, standing, read), place.path
+        standing, read = self._source(body, final, on, inside, whole, begun)
 
-        return body.choose(_somebody(body, inside), final, lambda branch: inside.answers)
+        def last(branch: Body) -> list[ir.Value]:
+            h = branch.call(final.segment, read(branch))
+            output, score = branch.call(final.exit, [*h, *standing.previous])
+            return _written(branch, standing, [output, _exit(branch, standing, final.k), score])
 
-    def _leave(self, body: Body, place: int, inside: Inside) -> Inside:
-        """Run a segment and ask its exit, if anybody is inside; who stays."""
+        return body.choose(_somebody(body, standing), last, lambda branch: standing.answers)
+
+    def _route(self, body: Body, given: Inside, bias: ir.Value) -> list[ir.Value]:
+        """Ask the router where each sample enters; the state that it read of the cheapest path."""
+        route = self.graphs.route
+        if route is None:  # a model without a router: the bias alone decides
+            number = self.graphs.chain.num_paths
+            shape = body.op("Concat", body.op("Shape", given.rows), body.number([number]), axis=0)
+            said: list[ir.Value] = [body.op("ConstantOfShape", shape)]
+        else:
+            said = body.choose(
+                _somebody(body, given),
+                lambda branch: branch.call(route, given.h),
+                lambda branch: [branch.nothing(example) for example in self.graphs.routed],
+            )
+        together = body.op("Add", said[0], bias)
+        self.entry = body.op("ArgMax", together, axis=1, keepdims=0)
+        return said[1:]
+
+    def _source(
+        self, body: Body, place: Place, on: int, inside: Inside | None, whole: Inside, begun: list[ir.Value]
+    ) -> tuple[Inside, Branch]:
+        """Who stands before a segment, and what the segment reads, for use in a branch.
+
+        Args:
+            body: the main graph.
+            place: where the segment leads.
+            on: the path of the place before, −1 at the first.
+            inside: who comes from there; None at the first.
+            whole: the batch.
+            begun: the cheapest path's first state, where the router read it.
+        """
+        if inside is not None and not place.starts:
+            h = inside.h
+            return inside, lambda branch: h
+        if inside is None and self.entry is None:
+            return whole, lambda branch: self._read(branch, whole)
+        coming = [] if inside is None else [inside.rows]
+        state = [] if inside is None else [[value] for value in inside.state]
+        taken = [] if inside is None or place.over is None else self._taken(body, place, place.over, inside)
+        if self.entry is not None:
+            from_here = body.op("Greater", self.entry, body.number(on))
+            here = body.op("And", from_here, body.op("LessOrEqual", self.entry, body.number(place.path)))
+            new = body.op("Reshape", body.op("NonZero", here), body.number([-1]))
+            coming.append(new)
+            fresh = [[body.op("Gather", value, new, axis=0)] for value in whole.state]
+            state = fresh if inside is None else [a + b for a, b in zip(state, fresh, strict=True)]
+            taken = [body.op("Concat", value, body.blank(place.taken[0], new), axis=0) for value in taken]
+        rows = _joined(body, coming)
+        source = begun if begun and place.path == 0 else whole.h
+
+        def read(branch: Body) -> list[ir.Value]:
+            return [*(branch.op("Gather", value, rows, axis=0) for value in source), *taken]
+
+        answers = (whole if inside is None else inside).answers
+        return Inside([], rows, answers, [], [_joined(body, values) for values in state]), read
+
+    def _taken(self, body: Body, place: Place, over: ir.Graph, inside: Inside) -> list[ir.Value]:
+        """What a path takes over for those who come from the one before."""
+        return body.choose(
+            _somebody(body, inside),
+            lambda branch: branch.call(over, inside.h),
+            lambda branch: [branch.nothing(example) for example in place.taken],
+        )
+
+    def _read(self, branch: Body, whole: Inside) -> list[ir.Value]:
+        """What the first segment reads: samples, prepared where that was not done for all paths at once."""
+        several = self.graphs.chain.num_paths > 1
+        return whole.h if several or self.graphs.prepare is None else branch.call(self.graphs.prepare, whole.h)
+
+    def _prepared(self, body: Body, given: Inside) -> list[ir.Value]:
+        prepare = self.graphs.prepare
+        assert prepare is not None
+        dims = [[d if isinstance(d, int) else 1 for d in v.shape or ()][1:] for v in prepare.outputs]
+        return body.choose(
+            _somebody(body, given),
+            lambda branch: branch.call(prepare, given.h),
+            lambda branch: [branch.nothing(torch.zeros(1, *d)) for d in dims],
+        )
+
+    def _leave(self, body: Body, place: Place, inside: Inside, read: Branch) -> Inside:
+        """Run a segment and ask its exit, if anybody is inside and it is of use; who stays."""
         somebody = _somebody(body, inside)
+        runs = self._of_use(body, place, somebody)
         h = body.choose(
-            somebody,
-            lambda branch: branch.call(self.graphs.segments[place], self._prepared(branch, place, inside.h)),
-            lambda branch: [branch.nothing(example) for example in self.graphs.shapes[place].h],
+            runs,
+            lambda branch: branch.call(place.segment, read(branch)),
+            lambda branch: [branch.blank(example, inside.rows) for example in place.shapes.h],
         )
         reached = replace(inside, h=h)
         asked = _Asked.of(
             body.choose(
-                self._is_asked(body, self.graphs.asked[place], somebody),
+                self._is_asked(body, place.k, somebody),
                 lambda branch: self._ask(branch, place, reached).values(),
                 lambda branch: self._pass_by(branch, place, reached).values(),
             ),
-            len(self.graphs.shapes[place].previous),
+            len(place.shapes.previous),
         )
         return _staying(body, reached, asked)
+
+    def _of_use(self, body: Body, place: Place, somebody: ir.Value) -> ir.Value:
+        """Whether a segment is computed: not behind the last exit of a path that is on, but where a link reads it."""
+        chain = self.graphs.chain
+        if self.thresholds is None or chain.linked or place.path == chain.num_paths - 1:
+            return somebody
+        end = chain.ends[place.path]
+        behind = body.op("Slice", self.thresholds, body.number([place.k]), body.number([end + 1]))
+        lowest = body.op("ReduceMin", behind, keepdims=0)
+        on = body.op("LessOrEqual", lowest, body.number(1, np.float32))
+        must = body.op("LessOrEqual", self.max_exit, body.number(end))
+        return body.op("And", somebody, body.op("Or", on, must))
 
     def _is_asked(self, body: Body, k: int, somebody: ir.Value) -> ir.Value:
         """Whether the head of exit ``k`` runs: for somebody who can reach its threshold, or must leave."""
@@ -159,26 +299,25 @@ class Join:
         must = body.op("LessOrEqual", self.max_exit, body.number(k))
         return body.op("And", somebody, body.op("Or", reachable, must))
 
-    def _ask(self, branch: Body, place: int, inside: Inside) -> _Asked:
+    def _ask(self, branch: Body, place: Place, inside: Inside) -> _Asked:
         """The head, and what the policy says of its output."""
-        k = self.graphs.asked[place]
         given = [*inside.h, *self.numbers, *inside.previous, *inside.state]
-        answer, score, leave, output, *state = branch.call(self.graphs.asks[place], given)
-        answers = _written(branch, inside, [answer, _exit(branch, inside, k), score])
-        beyond = branch.op("Less", branch.number(k), self.max_exit)
+        answer, score, leave, output, *state = branch.call(place.exit, given)
+        answers = _written(branch, inside, [answer, _exit(branch, inside, place.k), score])
+        beyond = branch.op("Less", branch.number(place.k), self.max_exit)
         keep = branch.op("And", branch.op("Not", leave), beyond)
         return _Asked(answers, keep, [output] if self.compares else [], state)
 
-    def _pass_by(self, branch: Body, place: int, inside: Inside) -> _Asked:
+    def _pass_by(self, branch: Body, place: Place, inside: Inside) -> _Asked:
         """Nobody is asked: everybody stays."""
-        shapes = self.graphs.shapes[place]
+        shapes = place.shapes
         keep = branch.op("ConstantOfShape", branch.op("Shape", inside.rows), value=_tensor([True], np.bool_))
         previous, state = ([branch.nothing(example) for example in part] for part in (shapes.previous, shapes.state))
         return _Asked(inside.answers, keep, previous, state)
 
-    def _prepared(self, body: Body, place: int, h: list[ir.Value]) -> list[ir.Value]:
-        """What a segment reads; before the first, samples are prepared."""
-        return h if place or self.graphs.prepare is None else body.call(self.graphs.prepare, h)
+
+def _joined(body: Body, values: list[ir.Value]) -> ir.Value:
+    return values[0] if len(values) == 1 else body.op("Concat", *values, axis=0)
 
 
 def _staying(body: Body, inside: Inside, asked: _Asked) -> Inside:

@@ -22,6 +22,7 @@ from offramp.model import EarlyExitModel
 from offramp.policies import Policy, check_fits, policy_from_json, policy_to_json
 from offramp.registry import check_packages, packages
 from offramp.tasks import get_task, task_name
+from offramp.types import Chain, chain_of
 from offramp.versions import versions
 
 ENTRY, DIGEST = "offramp", "offramp.sha256"
@@ -36,6 +37,7 @@ class _Section(BaseModel):
 class _Exit(_Section):
     after: int = Field(ge=1)
     head: str
+    path: int = Field(default=0, ge=0)
 
 
 class _About(_Section):
@@ -46,6 +48,7 @@ class _About(_Section):
     num_outputs: int = Field(ge=1)
     input: dict[str, Any]
     exits: list[_Exit] = Field(min_length=1)
+    linked: bool = False
     policy: dict[str, Any]
     precision: str
     preprocess: bool
@@ -60,11 +63,13 @@ class ExportedFile:
         about: what it says about itself: task, classes, input, exits, precision, versions.
         policy: the policy it was exported with; its numbers are the defaults of the graph's inputs.
         input: what a sample is.
+        chain: where its exits stand, the final exit last.
     """
 
     about: Mapping[str, Any]
     policy: Policy
     input: Input
+    chain: Chain
 
 
 def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> dict[str, Any]:
@@ -76,7 +81,11 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> 
         "num_outputs": model.num_outputs,
         "input": reads,
         "packages": packages({"tasks": [task], "inputs": [reads["name"]], "policies": [rule["policy"]]}),
-        "exits": [{"after": a, "head": h} for a, h in zip(model.after, model.head_names, strict=True)],
+        "exits": [
+            {"after": a, "head": h, "path": p}
+            for a, h, p in zip(model.after, model.head_names, model.chain.paths, strict=True)
+        ],
+        "linked": model.chain.linked,
         "policy": rule,
         "precision": precision,
         "costs": profile(model, repeats=0).to_json(),
@@ -144,10 +153,13 @@ def _checked(content: bytes, path: str | Path) -> tuple[onnx.ModelProto, Exporte
         _About.model_validate(about)
         reads = input_from_json(about["input"])
         policy = policy_from_json(about["policy"])
-        check_fits(policy, len(about["exits"]) - 1, about["num_outputs"], get_task(about["task"]))
-    except (ArtifactError, UsageError, ValidationError, KeyError, TypeError, AttributeError) as error:
+        chain = chain_of(
+            [e["after"] for e in about["exits"]], [e.get("path", 0) for e in about["exits"]], about.get("linked", False)
+        )
+        check_fits(policy, len(about["exits"]) - 1, about["num_outputs"], get_task(about["task"]), chain.num_paths)
+    except (ArtifactError, UsageError, ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"the metadata of {path} is damaged: {' '.join(str(error).split())}") from error
-    return proto, ExportedFile(about, policy, reads)
+    return proto, ExportedFile(about, policy, reads, chain)
 
 
 def _refers_elsewhere(message: Message) -> bool:

@@ -14,21 +14,21 @@ import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
 
-from offramp._batches import Inputs, of_parts, parts
+from offramp._batches import Inputs, parts
 from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
-from offramp.export.join import Graphs, Inside, Join, Shapes
+from offramp.export.join import Inside, Join
 from offramp.export.metadata import describe, sealed
-from offramp.export.parts import Ask, Final, Segment, Tensors, policy_inputs
+from offramp.export.parts import Tensors, policy_inputs
+from offramp.export.pieces import Pieces, check_policy_fits
 from offramp.export.quantise import quantised
 from offramp.inputs import Input
 from offramp.model import EarlyExitModel, evaluating
-from offramp.policies import Policy
+from offramp.policies import Policy, Routed, inner_of
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import compares_outputs, is_gated
 
-_EXAMPLES = 3
 _DTYPES = {torch.float32: ir.DataType.FLOAT, torch.uint8: ir.DataType.UINT8}
 _LARGEST = 2**31 - 2**20
 
@@ -53,7 +53,8 @@ def export_onnx(
       not run), ``patience`` int64, so that calibrating again needs no new file;
     - ``max_exit`` int64: the exit at which everybody leaves at the latest, for a budget that is known.
 
-    Outputs: ``output`` ``(B, num_outputs)``, ``exit`` int64 ``(B,)``, ``score`` float32 ``(B,)``. The metadata entry
+    Outputs: ``output`` ``(B, num_outputs)``, ``exit`` int64 ``(B,)``, ``score`` float32 ``(B,)``; of a policy that asks
+    the router (``Routed``) also ``entry`` int64 ``(B,)``, and its ``bias`` is an input. The metadata entry
     ``offramp`` says in JSON what the file is: classes, input, exits, policy, versions.
 
     The exits of a policy that is no plain threshold rule are fixed in the file. With the ``forced`` policy the exit of
@@ -127,14 +128,12 @@ class _Plain(nn.Module):
 
 
 def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensors] | None) -> ir.Model:
-    if model.chain.num_paths > 1:
-        raise UsageError("a model with several paths cannot be exported yet")
-    if policy.heads and max(policy.heads) >= len(model.exits):
-        raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
-    compares = compares_outputs(policy, model.task, model.num_outputs)
-    gated = is_gated(policy, model.task, model.num_outputs)
-    values = policy_inputs(policy)
-    graphs = _graphs(model, policy, tuple(values.values()), gated, compares, int8)
+    check_policy_fits(model, policy)
+    inner = inner_of(policy)
+    compares = compares_outputs(inner, model.task, model.num_outputs)
+    gated = is_gated(inner, model.task, model.num_outputs)
+    values = policy_inputs(inner)
+    graphs = Pieces(model, policy, tuple(values.values()), gated, compares, int8).graphs()
     body = Body()
     shapes: Mapping[str, tuple[int | str, ...]] = model.input.raw_shapes if preprocess else model.input.shapes
     example = parts(model.input.example(1, raw=preprocess))
@@ -145,12 +144,15 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
     if preprocess:
         graphs = replace(graphs, prepare=_preparation(model.input))
     numbers = [_default(name, value.numpy()) for name, value in values.items()]
+    bias = _default("bias", policy_inputs(policy)["bias"].numpy()) if isinstance(policy, Routed) else None
     max_exit = _default("max_exit", np.array(len(model.exits)))
-    inputs = [*given, *numbers, max_exit]
-    state = []
-    if isinstance(policy, Forced):
+    defaults = [*numbers, *([] if bias is None else [bias]), max_exit]
+    inputs = [*given, *defaults]
+    state, entries = [], None
+    if isinstance(inner, Forced):
         state = [_input("exits", ir.DataType.INT64, ("batch",))]
-        inputs += state
+        entries = _input("entries", ir.DataType.INT64, ("batch",)) if inner.entries is not None else None
+        inputs += state if entries is None else [*state, entries]
     thresholds = numbers[list(values).index("thresholds")] if gated else None
     join = Join(graphs, numbers, max_exit, thresholds, compares)
     count = body.op("Shape", given[0], start=0, end=1)
@@ -161,41 +163,15 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
         body.op("ConstantOfShape", count, value=ir.tensor(np.array([0]))),
         body.op("ConstantOfShape", count),
     ]
-    outputs = join.through(body, Inside(given, rows, nothing, [], state))
+    outputs = join.through(body, Inside(given, rows, nothing, [], state), bias, entries)
     _named(outputs[0], "output", ir.DataType.FLOAT, ("batch", model.num_outputs))
     _named(outputs[1], "exit", ir.DataType.INT64, ("batch",))
     _named(outputs[2], "score", ir.DataType.FLOAT, ("batch",))
-    body.initializers += [*numbers, max_exit]
+    if bias is not None and join.entry is not None:
+        outputs = [*outputs, join.entry]
+        _named(outputs[3], "entry", ir.DataType.INT64, ("batch",))
+    body.initializers += defaults
     return _model(body.graph(inputs, outputs, "offramp"))
-
-
-def _graphs(
-    model: EarlyExitModel, policy: Policy, numbers: Tensors, gated: bool, compares: bool, int8: list[Tensors] | None
-) -> Graphs:
-    asked = tuple(range(len(model.exits))) if gated else policy.heads
-    device = next(model.parameters()).device
-    h: Tensors = tuple(part.to(device) for part in parts(model.input.example(_EXAMPLES)))
-    previous: Tensors = ()
-    state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(policy, Forced) else ()
-    examples: list[Tensors] = [tuple(part.to(device) for part in x) for x in int8 or ()]
-    packed = isinstance(model.enter(0, of_parts(h)), tuple)
-    segments, asks, shapes, first = [], [], [], 0
-    for k in (*asked, len(model.exits)):
-        segment = Segment(model, first, k, packed)
-        graph = traced(segment, (h,))
-        if int8 is not None:
-            graph, examples = quantised(graph, examples), [segment(example) for example in examples]
-        segments.append(graph)
-        h, first = segment(h), k + 1
-        if k == len(model.exits):
-            break
-        ask = Ask(model, policy, k, k == asked[0], packed)
-        asks.append(traced(ask, (h, numbers, previous, state), fixed=(1,)))
-        _, _, _, output, *state_after = ask(h, numbers, previous, state)
-        previous, state = ((output,) if compares else ()), tuple(state_after)
-        shapes.append(Shapes(h, previous, state))
-    final = traced(Final(model, policy, packed), (h, previous))
-    return Graphs(asked, segments, asks, final, gated, len(model.exits), shapes)
 
 
 def _input(name: str, dtype: ir.DataType, shape: tuple[Any, ...]) -> ir.Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from offramp._batches import of_parts
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, score_of
+from offramp.policies import Policy, Routed, inner_of, score_of
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import is_gated
 from offramp.tasks import Task
@@ -30,7 +31,7 @@ def policy_inputs(policy: Policy) -> dict[str, Tensor]:
     """
     found = {}
     for name, dtype in policy.numbers.items():
-        value = getattr(policy, name)
+        value = getattr(policy if name == "bias" else inner_of(policy), name)
         plain = [NEVER if v is None else v for v in value] if isinstance(value, tuple) else value
         found[name] = torch.tensor(plain, dtype=dtype)
     return found
@@ -38,9 +39,11 @@ def policy_inputs(policy: Policy) -> dict[str, Tensor]:
 
 def only_numbers_differ(a: Policy, b: Policy) -> bool:
     """Whether two policies are one but for the numbers that are inputs of the graph, and where they come from."""
+    if isinstance(a, Routed) and isinstance(b, Routed):
+        return len(a.bias) == len(b.bias) and only_numbers_differ(a.inner, b.inner)
     if type(a) is not type(b):
         return False
-    free = {*a.numbers, "provenance", "exits"}
+    free = {*a.numbers, "provenance", "exits", "entries"}
     fixed = [f.name for f in dataclasses.fields(a) if f.name not in free]  # type: ignore[arg-type]
     shapes = [{name: value.shape for name, value in policy_inputs(policy).items()} for policy in (a, b)]
     return shapes[0] == shapes[1] and all(getattr(a, name) == getattr(b, name) for name in fixed)
@@ -52,30 +55,78 @@ def holds(own: Policy, policy: Policy, task: Task, num_outputs: int) -> bool:
     Where scores compare exit with exit the file cannot switch heads: the policy asks those of the file, or nobody
     leaves early.
     """
-    switched = is_gated(own, task, num_outputs) or policy.heads in ((), own.heads)
+    switched = is_gated(inner_of(own), task, num_outputs) or policy.heads in ((), own.heads)
     return only_numbers_differ(policy, own) and switched
 
 
 class Segment(nn.Module):
-    """The blocks that lead to an exit; the first one begins with the stem.
+    """The blocks that lead to an exit.
 
     Args:
         model: the model.
-        first: the index of the exit whose segment comes first.
-        last: the index of the exit that it leads to; where exits are left out, several segments are one.
+        blocks: the indices of the chain's segments.
         packed: whether the backbone's own state is a tuple.
+        start: the path that begins here: what comes in is a batch, and behind it what the path takes over, if anything.
+        link: the path that takes over from the last state; that addend is then what comes out.
     """
 
-    def __init__(self, model: EarlyExitModel, first: int, last: int, packed: bool) -> None:
+    def __init__(
+        self,
+        model: EarlyExitModel,
+        blocks: Sequence[int],
+        packed: bool,
+        start: int | None = None,
+        link: int | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.first, self.last, self.packed = model, first, last, packed
+        self.model, self.blocks, self.packed, self.start, self.link = model, tuple(blocks), packed, start, link
 
     def forward(self, h: Tensors) -> Tensors:
-        """The state before to the state after, as a tuple of tensors; the parts of a batch to the first."""
-        state: Any = self.model.enter(0, of_parts(h)) if self.first == 0 else h if self.packed else h[0]
-        for k in range(self.first, self.last + 1):
+        """The state before, or the parts of a batch, to the state after, as a tuple of tensors."""
+        state: Any = h if self.packed else h[0]
+        if self.start is not None:
+            number = len(self.model.input.shapes)
+            state = self.model.enter(self.start, of_parts(h[:number]))
+            if len(h) > number:
+                state = state + h[number]
+        for k in self.blocks:
             state = self.model.step(k, state)
+        if self.link is not None:
+            return (self.model.taken_over(self.link, state),)
         return state if self.packed else (state,)
+
+
+class Route(nn.Module):
+    """The router: the parts of a batch to what it says ``(B, paths)``, and the state that it read, if any.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: EarlyExitModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, h: Tensors) -> Tensors:
+        """To what it says, and the cheapest path's first state where it read that."""
+        said, state = self.model.route(of_parts(h))
+        return (said,) if state is None else (said, state)
+
+
+class Begin(nn.Module):
+    """What a policy remembers before the first exit; the parts of a batch say of how many samples.
+
+    Args:
+        policy: the policy.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, h: Tensors) -> Tensors:
+        """To the policy's state."""
+        return tuple(self.policy.init(h[0].shape[0]))
 
 
 class Ask(nn.Module):
@@ -85,7 +136,7 @@ class Ask(nn.Module):
         model: the model.
         policy: the policy.
         k: the index of the exit.
-        begins: whether it is the first exit that is asked: the policy's state begins here.
+        begins: whether the policy's state begins here, for all samples.
         packed: whether the backbone's own state is a tuple.
     """
 

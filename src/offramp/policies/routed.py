@@ -101,7 +101,7 @@ class Routed:
         said = route()
         if said.shape[1] != len(self.bias):
             raise UsageError(f"a bias for {len(self.bias)} paths, and the model has {said.shape[1]}")
-        return (said + said.new_tensor(self.bias)).argmax(1)
+        return (said + said.new_tensor(self.bias)).max(1).indices
 
 
 def inner_of(policy: Policy) -> Policy:

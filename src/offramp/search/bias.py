@@ -14,7 +14,7 @@ def enters(columns: Columns, bias: tuple[float, ...]) -> Tensor:
     """The path where each sample enters, ``(samples,)``: the first without a bias."""
     if not bias or columns.route is None:
         return torch.zeros(columns.scores.shape[1], dtype=torch.long)
-    return (columns.route + torch.tensor(bias)).argmax(1)
+    return (columns.route + torch.tensor(bias)).max(1).indices
 
 
 def best_bias(columns: Columns, worth: Tensor, bias: tuple[float, ...]) -> tuple[float, ...]:

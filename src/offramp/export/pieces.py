@@ -1,0 +1,112 @@
+"""From a model and its policy to the graphs that are joined."""
+
+from __future__ import annotations
+
+import torch
+
+from offramp._batches import of_parts, parts
+from offramp.errors import UsageError
+from offramp.export.graph import traced
+from offramp.export.join import Graphs, Place, Shapes
+from offramp.export.parts import Ask, Begin, Final, Route, Segment, Tensors
+from offramp.export.quantise import quantised
+from offramp.model import EarlyExitModel
+from offramp.policies import Policy, Routed, inner_of
+from offramp.policies.forced import Forced
+
+_EXAMPLES = 3
+
+
+def check_policy_fits(model: EarlyExitModel, policy: Policy) -> None:
+    """Raise ``UsageError`` for a policy for more exits or paths than the model has."""
+    if policy.heads and max(policy.heads) >= len(model.exits):
+        raise UsageError(f"the policy needs exits {list(policy.heads)}, the model has {len(model.exits)} early exits")
+    if isinstance(policy, Routed) and len(policy.bias) != model.chain.num_paths:
+        raise UsageError(f"the policy has a bias for {len(policy.bias)} paths, the model has {model.chain.num_paths}")
+
+
+class Pieces:
+    """Traces a model exit by exit, along the chain.
+
+    Args:
+        model: the model, in evaluation mode.
+        policy: who enters and leaves where.
+        numbers: what of it is an input of the graph, the bias left out.
+        gated: whether all exits are in the graph, and thresholds switch them.
+        compares: whether scores compare with the exit before.
+        int8: batches to quantise with.
+    """
+
+    def __init__(
+        self,
+        model: EarlyExitModel,
+        policy: Policy,
+        numbers: Tensors,
+        gated: bool,
+        compares: bool,
+        int8: list[Tensors] | None,
+    ) -> None:
+        self.model, self.numbers, self.gated, self.compares = model, numbers, gated, compares
+        self.policy, self.routed = inner_of(policy), isinstance(policy, Routed)
+        entries = self.policy.entries if isinstance(self.policy, Forced) else None
+        self.enters = self.routed or entries is not None
+        self.asked = tuple(range(len(model.exits))) if gated else policy.heads
+        device = next(model.parameters()).device
+        self.batch: Tensors = tuple(part.to(device) for part in parts(model.input.example(_EXAMPLES)))
+        self.examples = None if int8 is None else [tuple(part.to(device) for part in x) for x in int8]
+        self.packed = isinstance(model.enter(0, of_parts(self.batch)), tuple)
+
+    def graphs(self) -> Graphs:
+        """All of them. Raises ``UsageError`` where a link would read a path of which no exit is asked."""
+        model, chain = self.model, self.model.chain
+        route = begin = None
+        routed: Tensors = ()
+        if self.routed and model.router is not None:
+            router = Route(model)
+            route, routed = traced(router, (self.batch,)), router(self.batch)
+        state: Tensors = (torch.zeros(_EXAMPLES, dtype=torch.long),) if isinstance(self.policy, Forced) else ()
+        begins = not isinstance(self.policy, Forced)
+        if self.enters and begins:
+            first = Begin(self.policy)
+            state, begins = first(self.batch), False
+            begin = traced(first, (self.batch,)) if state else None
+        places: list[Place] = []
+        previous: Tensors = ()
+        h, examples = self.batch, self.examples
+        before, on = -1, -1
+        for k in (*self.asked, len(model.exits)):
+            path = chain.paths[k]
+            starts, over, taken = path != on, None, ()
+            if starts:
+                if chain.linked and path > max(on, 0) + (on >= 0):
+                    raise UsageError(f"paths are linked, and the policy asks no exit on path {path - 1}")
+                if chain.linked and on >= 0:
+                    rest = Segment(model, range(before + 1, chain.ends[on] + 1), self.packed, link=path)
+                    over, taken = traced(rest, (h,)), rest(h)
+                    if examples is not None:
+                        examples = [rest(example) for example in examples]
+                begun = path == 0 and len(routed) > 1
+                h, previous = routed[1:] if begun else (*self.batch, *taken), ()
+                if examples is not None and self.examples is not None:
+                    links = examples if taken else [()] * len(self.examples)
+                    examples = [(*x, *more) for x, more in zip(self.examples, links, strict=True)]
+                    if begun:
+                        examples = [Route(model)(x)[1:] for x in self.examples]
+                first_block, start = chain.starts[path], None if begun else path
+            else:
+                first_block, start = before + 1, None
+            segment = Segment(model, range(first_block, k + 1), self.packed, start)
+            graph = traced(segment, (h,))
+            if examples is not None:
+                graph, examples = quantised(graph, examples), [segment(example) for example in examples]
+            h, before, on = segment(h), k, path
+            if k == len(model.exits):
+                final = traced(Final(model, self.policy, self.packed), (h, previous))
+                places.append(Place(k, path, graph, final, Shapes(h, (), ()), starts, over, taken))
+                break
+            ask = Ask(model, self.policy, k, begins and not places, self.packed)
+            head = traced(ask, (h, self.numbers, previous, state), fixed=(1,))
+            _, _, _, output, *after = ask(h, self.numbers, previous, state)
+            previous, state = ((output,) if self.compares else ()), tuple(after)
+            places.append(Place(k, path, graph, head, Shapes(h, previous, state), starts, over, taken))
+        return Graphs(places, chain, self.gated, route=route, routed=routed, begin=begin)
