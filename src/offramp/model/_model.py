@@ -84,7 +84,7 @@ class EarlyExitModel(nn.Module):
         self._build_heads()
         links = [build_link(self.link, before, after) for before, after in pairwise(paths)]
         self.links = nn.ModuleList([found for found in links if found is not None])  # type: ignore[misc]
-        self.router = None if router is None else build_router(router, model_input, paths)
+        self.router: Any = None if router is None else build_router(router, model_input, paths)
         self._like_the_backbone(self.links, self.router)
         places = [place for place, _ in chain]
         self.chain = chain_of([int(e.after) for e in places], [int(e.path or 0) for e in places], len(self.links) > 0)

@@ -120,6 +120,16 @@ OBJECTIVES = Table(
             "heads only, taught by the frozen backbone and by each other: LGViT's second stage",
             "2308.00255",
         ),
+        "mt-vit": Entry(
+            "offramp.training.objectives.mt_vit:MTViT",
+            "all tails, exits and the router together; the choice by straight-through Gumbel-Softmax",
+            "2203.01587",
+        ),
+        "mt-vit-supervised": Entry(
+            "offramp.training.objectives.mt_vit:MTViTSupervised",
+            "the router alone, from an exit table: the cheapest path that is right",
+            "2307.02092",
+        ),
         "copycat": Entry(
             "offramp.training.objectives.copycat:Copycat",
             "heads only, first on unlabelled images that the backbone labels, then on true labels",

@@ -25,22 +25,25 @@ _EXITS = (
 )
 
 
-def check_objective(objective: str | Any, folder: str | Path | None = None) -> None:
+def check_objective(
+    objective: str | Any, folder: str | Path | None = None, model: EarlyExitModel | None = None
+) -> None:
     """Check that an objective learns, and that what it says is frozen does not move by one bit.
 
     Args:
         objective: a name, a class, or the objective or plan itself.
         folder: for the runs; one that is removed afterwards if not given.
+        model: what to train, for ``testing._small.squares``, if not a small model of one path.
 
     Raises:
         AssertionError: the sentence says what is broken.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as place:
-            return check_objective(objective, place)
+            return check_objective(objective, place, model)
     found = OBJECTIVES.resolve(objective)
     goal = found() if isinstance(found, type) else found
-    samples, model = squares(64), _model()
+    samples, model = squares(64), _model() if model is None else model
     stages = goal.stages(model, samples, Path(folder)) if hasattr(goal, "stages") else [Stage(goal)]
     for number, stage in enumerate(stages):
         _check_stage(model, stage, stage.samples or samples, Path(folder) / str(number), first=number == 0)

@@ -37,7 +37,8 @@ class LGViT:
         self.second = HeadDistillation(faithful=faithful, **distillation)
 
     def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
-        """Two."""
+        """Two. Raises ``UsageError`` for a model with several paths."""
+        check_one_path(model, "lgvit")
         return [Stage(AlternatingWeighted(), self.share), Stage(self.second, 1 - self.share)]
 
 
