@@ -26,7 +26,7 @@ def test_objective(name, tmp_path):
     check_objective(name, tmp_path, routed() if name.startswith("mt-vit") else None)
 
 
-@pytest.mark.parametrize("name", ["joint", "frozen", "backbone", "self-distillation", "alternating", "mixed"])
+@pytest.mark.parametrize("name", ["joint", "frozen", "backbone", "self-distillation", "mixed"])
 def test_objective_over_paths(name, tmp_path):
     check_objective(name, tmp_path, routed())
 
