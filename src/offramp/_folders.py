@@ -95,13 +95,22 @@ def read_whole(path: Path, own: Sequence[str]) -> dict[str, bytes]:
     for _ in range(_TRIES):
         place = _place(path)
         try:
+            before = _written(place / own[0])
             found = {name: (place / name).read_bytes() for name in own if (place / name).exists()}
-            again = (place / own[0]).read_bytes() if own[0] in found else None
+            after = _written(place / own[0])
         except FileNotFoundError:  # a writer has tidied up
             continue
-        if _place(path) == place and again == found.get(own[0]):
+        if _place(path) == place and before == after:
             return found
     raise OSError(f"{path} changed each of the {_TRIES} times that it was read")
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """Which writing of a file this is; its bytes would not tell a slow reader that two writers came and went."""
+    if not file.exists():
+        return None
+    about = file.stat()
+    return about.st_ino, about.st_mtime_ns
 
 
 def _place(path: Path) -> Path:
