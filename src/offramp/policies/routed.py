@@ -12,6 +12,7 @@ from torch import Tensor
 
 from offramp.errors import UsageError
 from offramp.policies._policy import Policy
+from offramp.policies.forced import Forced
 from offramp.search import Seen
 from offramp.types import Decision, Evidence, State
 
@@ -51,8 +52,8 @@ class Routed:
     def __post_init__(self) -> None:
         if not self.bias or not all(map(math.isfinite, self.bias)):
             raise UsageError(f"a bias is a finite number for each path, not {list(self.bias)}")
-        # Forced knows the rows of one batch, and remembers a number for each
-        if not hasattr(self.inner, "exits") and any(0 in s.shape[1:] for s in self.inner.init(1)):
+        # Forced is for the rows of one batch, and says itself where they enter
+        if not isinstance(self.inner, Forced) and any(0 in s.shape[1:] for s in self.inner.init(1)):
             raise UsageError(
                 f"a {type(self.inner).__name__} needs what every exit before said: nobody can enter in the middle"
             )
