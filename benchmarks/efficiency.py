@@ -5,6 +5,9 @@ DeiT-S at 224 px with random weights, exits after blocks 4, 6, 8 and 10 of 12, e
 batch. Efficiency is measured speed-up ÷ MACs speed-up: 1 means that every multiply-add saved is time saved. Two rows at
 the ends say what exits cost where nobody leaves early, and what is left where all leave at the first: dynamic time ÷
 static time, over the same ratio in MACs.
+
+``--tails``: the same with tails of 49, 100 and 196 tokens, the predictor that sends .4/.3/.3 of the images to them, and
+exits after blocks 4 and 8 of each; on every path .3/.3/.4 leave there and at its end.
 """
 
 from __future__ import annotations
@@ -19,21 +22,26 @@ import torch
 import offramp
 from benchmarks import publish
 from offramp.bench import peak_memory
+from offramp.bench.forced import ForcedWork
 from offramp.bench.rows import bench_forced
 from offramp.engine import open_runtime
-from offramp.policies.forced import forced_shares
 
 SHARES = (0.3, 0.2, 0.2, 0.1, 0.2)
 AFTER = (4, 6, 8, 10)
+TAILS = (7, 10, 14)
+TAIL_AFTER = (4, 8)
+TAIL_SHARES = tuple(path * share for path in (0.4, 0.3, 0.3) for share in (0.3, 0.3, 0.4))
 BACKBONE = "deit_small_patch16_224"
 ALL = ("torch:fp32", "torch:bf16", "torch-compiled:fp32", "onnxruntime:fp32", "openvino:fp32", "openvino:bf16")
-ENDS = {"nobody leaves early": (0, 0, 0, 0, 1), "all leave at the first": (1, 0, 0, 0, 0)}
 
 
 def ends(model: Any, runtime: Any, batch: int, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Time ratio ÷ MACs ratio of the dynamic model to the static one, at both ends."""
     found = {}
-    for name, shares in ENDS.items():
+    early = len(model.exits)
+    all_at = {"nobody leaves early": early, "all leave at the first": 0}
+    for name, exit_ in all_at.items():
+        shares = [float(k == exit_) for k in range(early + 1)]
         (row,) = bench_forced(model, shares, [batch], max(args.images // 2, batch), args.rounds, True, runtime)
         found[name] = {
             "macs_ratio": 1 / row["macs_speedup"],
@@ -51,27 +59,31 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--tails", action="store_true", help="tails, a predictor and exits in place of exits alone")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    model = offramp.attach(timm.create_model(BACKBONE), [offramp.Exit(after=k) for k in AFTER]).eval()
+    after, shares = (TAIL_AFTER, TAIL_SHARES) if args.tails else (AFTER, SHARES)
+    paths: dict[str, Any] = {"tails": TAILS, "router": "cnn"} if args.tails else {}
+    model = offramp.attach(timm.create_model(BACKBONE), [offramp.Exit(after=k) for k in after], **paths).eval()
     rows: list[dict[str, Any]] = []
     at_ends, memory = {}, {}
     for name in args.runtimes:
         runtime = open_runtime(*name.split(":"), args.threads)
         print(name, flush=True)
-        rows += bench_forced(model, SHARES, args.batch, args.images, args.rounds, True, runtime)
+        rows += bench_forced(model, shares, args.batch, args.images, args.rounds, True, runtime)
         at_ends[name] = ends(model, runtime, args.batch[-1], args)
         if not args.no_memory:
-            policy = forced_shares(SHARES, args.batch[-1])
+            policy = ForcedWork(model, shares).fixed(args.batch[-1])
             found = peak_memory(model, policy, runtime, args.batch[-1], partial(offramp.save, model))
             memory[name] = {**found, "ratio": found["dynamic"]["peak_mb"] / found["static"]["peak_mb"]}
     publish(
-        "efficiency",
+        "efficiency-tails" if args.tails else "efficiency",
         {
             "backbone": BACKBONE,
-            "exits_after": AFTER,
-            "shares": SHARES,
+            **({"tails": TAILS, "router": "cnn"} if args.tails else {}),
+            "exits_after": after,
+            "shares": shares,
             "rows": rows,
             "ends": at_ends,
             "peak_memory": memory,

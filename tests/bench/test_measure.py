@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from helpers import images, tiny_model
+from helpers import images, tiny_model, tiny_vit
 
 import offramp
+from offramp import Exit
 from offramp.bench import macs_speedup, measure
 from offramp.bench.rows import bench_forced
-from offramp.engine import TorchRuntime
+from offramp.engine import TorchRuntime, open_runtime
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
 from offramp.types import Trace
@@ -65,3 +66,27 @@ def test_ratios_are_of_the_same_pieces_by_the_clock():
     assert (row["static_ms"], row["dynamic_ms"], row["half_ms"]) == (6000.0, 3000.0, 1500.0)
     assert row["offline_per_second"] == {"static": 0.5, "dynamic": 1.0, "half": 2.0}
     assert row["single_stream_ms"]["static"]["p50"] == 6000.0
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("shares", [[0.25, 0.25, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75]])
+def test_a_router_is_heeded_and_the_shares_are_met(runtime, shares):
+    """Everybody leaves on the path where the router sent him, so the rows cost what these shares cost."""
+    torch.manual_seed(0)
+    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], router="cnn").eval()
+    (one, eight) = bench_forced(model, shares, [1, 8], images=8, rounds=1, runtime=open_runtime(runtime))
+    assert one["exit_shares"] == eight["exit_shares"] == shares
+    costs = offramp.profile(model, repeats=0)
+    chain = costs.chain
+    each = [costs.to_exit((0, 1, 2), entry=chain.paths[k], routed=True)[k] for k in range(4)]
+    mean = sum(share * cost for share, cost in zip(shares, each, strict=True))
+    assert eight["macs_speedup"] == pytest.approx(costs.macs.static / mean)
+
+
+def test_without_a_router_everybody_begins_at_the_cheapest_path():
+    torch.manual_seed(0)
+    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4]).eval()
+    (row,) = bench_forced(model, [0.5, 0.0, 0.0, 0.5], [8], images=8, rounds=1)
+    costs = offramp.profile(model, repeats=0)
+    to_exit = costs.to_exit((0, 1, 2))
+    assert row["macs_speedup"] == pytest.approx(costs.macs.static / (0.5 * to_exit[0] + 0.5 * to_exit[3]))

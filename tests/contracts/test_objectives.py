@@ -43,6 +43,16 @@ def test_a_router_that_is_not_there_cannot_learn(tmp_path):
             check_objective(name, tmp_path)
 
 
+def test_a_router_learns_alone_on_a_frozen_encoder(tmp_path):
+    model = routed()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    options = {"folder": tmp_path / "run", "epochs": 2, "batch_size": 32, "precision": "fp32", "device": "cpu"}
+    offramp.train(model, squares(64), MTViT(encoder=False), **options)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("router.") for name in moved)
+
+
 @pytest.mark.parametrize("balance", [0.0, 2.0])
 def test_without_the_balance_term_everybody_goes_one_way(balance, tmp_path):
     """A cost that only the cheapest path meets pulls everybody there; the balance term holds some back."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from offramp._batches import Inputs, count, parts, to
 from offramp._progress import progress_bar
+from offramp.bench.forced import ForcedWork
 from offramp.bench.measure import macs_speedup, measure
 from offramp.cost import profile
 from offramp.data import Samples, loader
@@ -20,7 +21,6 @@ from offramp.engine.torch import TorchRuntime
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
-from offramp.policies.forced import Forced, forced_shares
 from offramp.types import CostTable, Network
 
 Work = tuple[Inputs, Policy]
@@ -74,7 +74,8 @@ def bench_forced(
 ) -> list[dict[str, Any]]:
     """One row for each batch size, with exits forced to given shares, on random images; arguments as above.
 
-    A batch too small to hold the shares takes its exits from a round that holds them.
+    A batch too small to hold the shares takes its exits from a round that holds them. Where the model has a router it
+    runs and is heeded, with a bias that sends as many samples to each path as leave there.
 
     Args:
         model: as above.
@@ -90,21 +91,12 @@ def bench_forced(
     Raises:
         UsageError: not one share for each exit, shares that do not sum to 1, or one for an exit that is not asked.
     """
-    exits = len(model.exits)
-    if len(shares) != exits + 1:
-        raise UsageError(f"{len(shares)} shares for {exits} early exits and the final one")
-    score = model.task.scores[0]
-    generator = torch.Generator().manual_seed(0)
+    forced = ForcedWork(model, shares, asked)
 
     def work_of(batch: int) -> Iterable[Work]:
-        number = max(images // batch, 1)
-        order = torch.tensor(forced_shares(shares, number * batch).exits)[
-            torch.randperm(number * batch, generator=generator)
-        ]
-        for part in order.split(batch):
-            yield model.input.example(batch, generator), Forced(tuple(part.tolist()), exits, score, asked)
+        return forced.batches(batch, max(images // batch, 1))
 
-    first = Forced((exits,), exits, score, asked)
+    (_, first), *_ = forced.batches(1, 1)
     return _model_rows(model, first, work_of, batches, images, rounds, progress, runtime, baselines)
 
 

@@ -69,12 +69,12 @@ def command(
     from offramp.artifact import save
     from offramp.bench import peak_memory
     from offramp.bench.file import bench_file
+    from offramp.bench.forced import ForcedWork
     from offramp.bench.rows import bench_forced, bench_policy, expected_shares
     from offramp.data import open_splits
     from offramp.engine import open_runtime
     from offramp.errors import UsageError
     from offramp.pipeline import open_for
-    from offramp.policies.forced import Forced, forced_shares
     from offramp.versions import host, versions
 
     if data is not None and shares is not None:
@@ -104,8 +104,7 @@ def command(
                 rule = chosen_policy(artifact, policy, threshold)
                 forced, asked = expected_shares(rule), rule.heads
             rows = bench_forced(inner, forced, batch, images, rounds, True, computes, others, asked)
-            exits = forced_shares(forced, batch[-1]).exits
-            rule = Forced(exits, len(inner.exits), inner.task.scores[0], asked)
+            rule = ForcedWork(inner, forced, asked).fixed(batch[-1])
         else:
             rule = chosen_policy(artifact, policy, threshold)
             samples = open_for(artifact, data).validation

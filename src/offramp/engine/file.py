@@ -17,7 +17,7 @@ from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
 from offramp.export.parts import holds, policy_inputs
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy
+from offramp.policies import Policy, inner_of
 from offramp.policies.forced import Forced
 from offramp.tasks import get_task
 from offramp.types import Network, Trace
@@ -102,8 +102,9 @@ class FileSession:
         numbers = {name: value.numpy() for name, value in policy_inputs(policy).items()}
         if any(np.isnan(value).any() for value in numbers.values()):
             raise UsageError("a number of the policy is not a number (NaN)")
-        if isinstance(policy, Forced):
-            numbers["exits"] = policy.init(samples)[0].numpy()
-            if policy.entries is not None:
-                numbers["entries"] = np.array(policy.entries, np.int64)
+        inner = inner_of(policy)
+        if isinstance(inner, Forced):
+            numbers["exits"] = inner.init(samples)[0].numpy()
+            if inner.entries is not None:
+                numbers["entries"] = np.array(inner.entries, np.int64)
         return numbers

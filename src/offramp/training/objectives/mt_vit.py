@@ -36,6 +36,7 @@ class MTViT:
         temperature: of the choice at the first step.
         least: the lowest temperature.
         decay: by which the temperature is multiplied after each step.
+        encoder: whether all learns; if not, the router alone does, on the encoder and the heads as they are.
     """
 
     def __init__(
@@ -47,17 +48,18 @@ class MTViT:
         temperature: float = 5.0,
         least: float = 0.5,
         decay: float = 0.999,
+        encoder: bool = True,
     ) -> None:
         self.target, self.cost, self.balance, self.distillation = target, cost, balance, distillation
-        self.temperature, self.least, self.decay = temperature, least, decay
+        self.temperature, self.least, self.decay, self.encoder = temperature, least, decay, encoder
         self._shares: Tensor | None = None
 
     def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
-        """Everything. Raises ``UsageError`` for a model without a router that learns."""
-        _check_router(model)
+        """Everything, or the router. Raises ``UsageError`` for a model without a router that learns."""
+        router = _check_router(model)
         macs = profile(model, repeats=0).macs
         self._shares = torch.tensor([path.static / macs.static for path in macs.paths])
-        return model.parameters()
+        return (model if self.encoder else router).parameters()
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The loss, and what it is made of."""
@@ -103,8 +105,7 @@ class RouterLabels:
 
     def trained(self, model: EarlyExitModel) -> Iterable[nn.Parameter]:
         """The router."""
-        assert model.router is not None
-        return model.router.parameters()
+        return _check_router(model).parameters()
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of what the router says."""
@@ -121,6 +122,7 @@ def probabilities(said: Tensor) -> Tensor:
     return said.softmax(1)
 
 
-def _check_router(model: EarlyExitModel) -> None:
+def _check_router(model: EarlyExitModel) -> nn.Module:
     if model.router is None or not any(True for _ in model.router.parameters()):
         raise UsageError("this trains a router: give the model one that learns (attach(tails=…, router='cnn'))")
+    return model.router

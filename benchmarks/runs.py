@@ -1,0 +1,64 @@
+"""Training runs of a benchmark: trained where they stopped, kept as weights and tables, never trained twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+import offramp
+from offramp.artifact import load_table, save_table
+from offramp.data import Samples, Splits
+from offramp.model import EarlyExitModel
+from offramp.pipeline import tabulate_samples
+from offramp.types import ExitTable
+
+TABLES = ("validation", "test")
+
+
+def finish(
+    folder: Path,
+    model: EarlyExitModel,
+    samples: Samples,
+    splits: Splits,
+    objective: Any,
+    settings: Mapping[str, Any],
+    tables: Sequence[str] = TABLES,
+) -> None:
+    """Train a model where it stopped, and keep its weights and its tables; a finished run is left alone.
+
+    Args:
+        folder: of the run.
+        model: untrained.
+        samples: to train on.
+        splits: to read the exits on.
+        objective: by what.
+        settings: of ``offramp.train``.
+        tables: the splits that are read.
+    """
+    if finished(folder, tables):
+        return
+    offramp.train(model, samples, objective, folder=folder / "run", device="cpu", progress=True, **settings)
+    save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    for split in tables:
+        save_table(tabulate_samples(model, splits, split), folder / f"{split}.safetensors")
+    shutil.rmtree(folder / "run")
+
+
+def finished(folder: Path, tables: Sequence[str] = TABLES) -> bool:
+    """Whether a run was trained and read to its end."""
+    return all((folder / f"{split}.safetensors").exists() for split in tables) and not (folder / "run").exists()
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """What a finished run learned."""
+    found: dict[str, Any] = load_file(folder / "model.safetensors")
+    return found
+
+
+def table(folder: Path, split: str) -> ExitTable:
+    """What all exits of a finished run said on a split."""
+    return load_table(folder / f"{split}.safetensors")

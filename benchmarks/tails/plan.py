@@ -1,0 +1,123 @@
+"""What is trained: the runs of the comparison, each with what it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from offramp import Exit, Part
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 4,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "weight_decay": 0.05,
+    "warmup_epochs": 0.5,
+    "precision": "fp32",
+    "augment": {"scale": (0.5, 1.0), "hflip": 0.5, "color_jitter": None},
+}
+"""What all runs share that train the encoder."""
+ROUTER_SETTINGS: dict[str, Any] = {**SETTINGS, "epochs": 3, "batch_size": 64, "learning_rate": 1e-3}
+"""What all runs share that train a router on a frozen encoder."""
+MT_VIT: dict[str, Any] = {"target": 0.4, "decay": 0.993}
+"""Of the objective: the temperature is at its lowest after about two passes."""
+EXITS = (Exit(3, "lph"), Exit(6, "lph"), Exit(9, "gah"))
+BACKBONE = "vit_tiny_patch16_224"
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where the comparison takes place.
+
+    Args:
+        name: what to call the data in the result.
+        side: pixels of an image.
+        grids: rows of tokens of each path.
+        sides: of images for the same network alone, the dearest last.
+        train: how many training images; all if None.
+        test: how many test images; all if None.
+        preprocessing: what differs from timm's data configuration.
+    """
+
+    name: str
+    side: int
+    grids: tuple[int, ...]
+    sides: tuple[int, ...]
+    train: int | None = None
+    test: int | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+
+
+FIELDS = {
+    "imagenette": Field("Imagenette", 224, (7, 10, 14), (112, 160, 224), preprocessing={"crop_pct": 1.0}),
+    "cifar10": Field("CIFAR-10 (JPEG copy)", 112, (4, 5, 7), (64, 80, 112), 10_000, preprocessing={"crop_pct": 1.0}),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Args:
+        name: of the run; its folder has this name.
+        side: pixels of an image.
+        tails: rows of tokens of each path; one path if empty.
+        exits: early exits.
+        link: from one path to the next.
+        router: what says where a sample enters.
+        objective: a name of ``offramp.registry.OBJECTIVES``.
+        options: of the objective.
+        start: the run whose weights it starts from; None for the pretrained backbone's.
+        settings: of ``offramp.train``.
+        shared_heads: whether paths share their exits' heads.
+    """
+
+    name: str
+    side: int
+    tails: tuple[int, ...] = ()
+    exits: tuple[Exit, ...] = EXITS
+    link: str = "none"
+    router: Part | None = None
+    objective: str = "self-distillation"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
+    shared_heads: bool = True
+
+    def seeded(self, seed: int) -> Run:
+        """The same run with a seed."""
+        start = None if self.start is None else f"{self.start}-{seed}"
+        return replace(self, name=f"{self.name}-{seed}", start=start, settings={**self.settings, "seed": seed})
+
+
+def runs(place: Field) -> list[Run]:
+    """The runs of one seed, in an order in which each comes after what it starts from.
+
+    Every way of training the encoder sees the data equally often and starts from the same pretrained network. Routers
+    are trained on the frozen encoder of ``tails``, so that they are compared with the cascade on identical weights;
+    ``tails`` has one of its own that was trained with the encoder.
+    """
+    cnn, early = Part("cnn"), Part("exit", {"after": 2})
+    tails = Run("tails", place.side, place.grids, router=cnn, objective="mt-vit", options=MT_VIT)
+    alone = {**MT_VIT, "encoder": False}
+    on_frozen = replace(tails, start="tails", settings=ROUTER_SETTINGS)
+    return [
+        tails,
+        *(Run(f"static{side}", side, exits=(), objective="backbone") for side in place.sides),
+        replace(on_frozen, name="cnn-gumbel", options=alone),
+        replace(on_frozen, name="cnn-labels", objective="mt-vit-supervised", options={}),
+        replace(on_frozen, name="exit-gumbel", router=early, options=alone),
+        replace(on_frozen, name="exit-labels", router=early, objective="mt-vit-supervised", options={}),
+        Run("exits", place.side),
+        Run("links", place.side, place.grids, link="recycle"),
+    ]
+
+
+OWN_HEADS = "own-heads"
+"""The run in which every path has heads of its own, for one seed."""
+
+
+def own_heads(place: Field) -> Run:
+    """``tails`` with a head for each exit on each path."""
+    return replace(runs(place)[0], name=OWN_HEADS, shared_heads=False)

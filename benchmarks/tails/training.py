@@ -1,0 +1,62 @@
+"""Training one run of the plan, and reading all its exits on validation and test data."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import offramp
+from benchmarks.runs import finish, weights
+from benchmarks.tails.plan import BACKBONE, Field, Run
+from offramp.bench.rows import spaced
+from offramp.data import Splits, open_splits
+from offramp.errors import Notice
+from offramp.model import EarlyExitModel
+from offramp.pipeline import timm_model
+from offramp.recipe import BackboneSection
+from offramp.registry import OBJECTIVES
+
+
+def splits_of(place: Field, source: str) -> Splits:
+    """The data; 2,000 training images are cut off for validation where it has no such split."""
+    splits = open_splits(source, 2000, 0)
+    parts = dict(splits.parts)
+    for name, wanted in (("train", place.train), ("test", place.test)):
+        if wanted is not None:
+            parts[name] = spaced(parts[name], wanted)
+    return Splits(parts, splits.classes, splits.record)
+
+
+def build(run: Run, place: Field, checkpoint: Path | None, classes: int) -> EarlyExitModel:
+    """The untrained model of a run; from random weights where there is no checkpoint."""
+    torch.manual_seed(run.settings["seed"])
+    overlay = {**place.preprocessing}
+    section = BackboneSection(name=BACKBONE, args={"img_size": run.side}, preprocessing=overlay, checkpoint=checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # it has another classifier, of course
+        inner = timm_model(section, classes)
+    return offramp.attach(
+        inner, run.exits, tails=run.tails, link=run.link, router=run.router, shared_heads=run.shared_heads
+    )
+
+
+def trained(run: Run, place: Field, work: Path, classes: int) -> EarlyExitModel:
+    """A finished run's model."""
+    model = build(run, place, None, classes)
+    model.load_state_dict(weights(work / run.name))
+    return model.eval()
+
+
+def train(run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path) -> None:
+    """Train a run where it stopped, and keep its weights and tables."""
+    assert splits.classes is not None
+    model = build(run, place, checkpoint, len(splits.classes))
+    if run.start is not None:
+        learned = weights(work / run.start)
+        kept = {name: value for name, value in learned.items() if not name.startswith("router.")}
+        model.load_state_dict(kept, strict=False)
+    objective: Any = OBJECTIVES.resolve(run.objective)(**run.options)
+    finish(work / run.name, model, splits.train, splits, objective, run.settings)
