@@ -9,26 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks._parts import part_of
 from offramp.bench.measure import macs_speedup
 from offramp.calibration import calibrate
 from offramp.errors import GoalError
 from offramp.model import EarlyExitModel
 from offramp.policies import replay
 from offramp.report import bootstrap_interval
-from offramp.types import CostTable, ExitTable, PartCosts
+from offramp.types import CostTable, ExitTable
 
 SPEEDUPS = (1.5, 2.0, 2.5)
 _SWEEP = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 _AREA = (0.5, 1.0)
-
-
-def part_of(table: ExitTable, costs: CostTable, keep: Sequence[int]) -> tuple[ExitTable, CostTable]:
-    """The tables of a model that has only some of the early exits, given by index."""
-    rows = [*keep, len(table.outputs) - 1]
-    after, heads = (tuple(values[i] for i in rows) for values in (table.after, table.heads))
-    exits = ExitTable(table.outputs[rows], table.targets, after, heads, table.task, table.provenance)
-    macs = PartCosts(costs.macs.stem, costs.macs.steps, tuple(costs.macs.heads[i] for i in keep), costs.macs.final)
-    return exits, CostTable(after[:-1], macs)
 
 
 def worth(
@@ -50,8 +42,8 @@ def worth(
         }
         for k in (*keep, early)
     ]
-    validation, own = part_of(validation, costs, keep)
-    test, _ = part_of(test, costs, keep)
+    validation, own = part_of(validation, costs, (*keep, early))
+    test, _ = part_of(test, costs, (*keep, early))
     points = {s: at_speedup(model, validation, test, own, s) for s in _SWEEP}
     return {
         "exits": exits,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 import offramp
+from benchmarks._runs import finish as train
+from benchmarks._runs import table, weights
 from benchmarks.compare.plan import BACKBONE, Run
-from offramp.artifact import load_table, save_table
 from offramp.data import Samples, Splits, open_splits
 from offramp.data.samples import from_pixels
 from offramp.model import EarlyExitModel
-from offramp.pipeline import tabulate_samples, timm_model
+from offramp.pipeline import timm_model
 from offramp.registry import OBJECTIVES
 from offramp.types import ExitTable
 
@@ -46,32 +45,21 @@ def build(run: Run, work: Path) -> EarlyExitModel:
     section = BACKBONE.model_copy(update={"args": {**BACKBONE.args, "depth": run.depth}})
     inner = timm_model(section, 10)
     if run.start is not None:
-        inner.load_state_dict(load_file(work / run.start / "backbone.safetensors"))
+        prefix, learned = "backbone.model.", weights(work / run.start)
+        inner.load_state_dict({k.removeprefix(prefix): v for k, v in learned.items() if k.startswith(prefix)})
     torch.manual_seed(seed)
     return offramp.attach(inner, run.exits(inner))
 
 
 def finish(run: Run, splits: Splits, work: Path) -> None:
-    """Train a run where it stopped, and keep its two tables and its backbone; a finished run is left alone."""
-    folder = work / run.name
-    if (folder / "test.safetensors").exists() and not (folder / "run").exists():
-        return
-    model = build(run, work)
+    """Train a run where it stopped, and keep its two tables and its weights; a finished run is left alone."""
     objective = OBJECTIVES.resolve(run.objective)(**run.options)
-    settings = {**SETTINGS, **run.settings}
-    offramp.train(model, splits.train, objective, folder=folder / "run", device="cpu", progress=True, **settings)
-    save_file(
-        {k: v.contiguous() for k, v in model.backbone.model.state_dict().items()}, folder / "backbone.safetensors"
-    )
-    for split in ("validation", "test"):
-        save_table(tabulate_samples(model, splits, split), folder / f"{split}.safetensors")
-    shutil.rmtree(folder / "run")
+    train(work / run.name, build(run, work), splits, objective, {**SETTINGS, **run.settings})
 
 
 def tables(run: Run, work: Path) -> tuple[ExitTable, ExitTable]:
     """What all exits of a finished run said on validation and on test data."""
-    validation, test = (load_table(work / run.name / f"{split}.safetensors") for split in ("validation", "test"))
-    return validation, test
+    return table(work / run.name, "validation"), table(work / run.name, "test")
 
 
 def _decoded(samples: Samples) -> Samples:

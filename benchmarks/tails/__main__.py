@@ -7,19 +7,27 @@ import fnmatch
 import sys
 from pathlib import Path
 
-from benchmarks.tails import __doc__ as about
-from benchmarks.tails.plan import FIELDS, own_heads, runs
+from benchmarks import RESULTS, publish
+from benchmarks.tails import __doc__ as summary
+from benchmarks.tails.methods import Readings
+from benchmarks.tails.picture import draw
+from benchmarks.tails.plan import BACKBONE, FIELDS, MT_VIT, OWN_HEADS, ROUTER_SETTINGS, SETTINGS, own_heads, runs
+from benchmarks.tails.result import heads_compared, result
+from benchmarks.tails.timing import merged, times
 from benchmarks.tails.training import splits_of, train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("field", choices=FIELDS)
     parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
     parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
     parser.add_argument("--work", type=Path, default=Path("runs/tails"), help="where runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
+    parser.add_argument("--threads", type=int, default=0, help="of what is timed")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=128, help="images in a round of what is timed")
     args = parser.parse_args()
     place, work = FIELDS[args.field], args.work / args.field
     plan = [run.seeded(seed) for seed in range(args.seeds) for run in runs(place)]
@@ -29,6 +37,19 @@ def main() -> None:
         if fnmatch.fnmatch(run.name, args.only):
             print(f"{number} of {len(plan)}: {run.name}", file=sys.stderr, flush=True)
             train(run, place, splits, args.checkpoint, work)
+    if args.only != "*":
+        return
+    classes = len(splits.classes or ())
+    readings = Readings(place, work, args.seeds, classes)
+    found = result(readings)
+    own, shared = readings.of(OWN_HEADS, 0), readings.of("tails", 0)
+    found["heads"] = heads_compared(own, shared)
+    found["merged"] = merged(readings, splits, work)
+    found["times"] = times(readings, splits, work, args.threads, args.rounds, args.images)
+    about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
+    setting = {"backbone": BACKBONE, "settings": SETTINGS, "routers": ROUTER_SETTINGS, "mt_vit": MT_VIT}
+    publish(f"tails-{args.field}", {"data": about, **setting, "seeds": args.seeds, **found})
+    draw(found, place.name, RESULTS / f"tails-{args.field}.png")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import offramp
-from benchmarks.runs import finish, weights
+from benchmarks._runs import finish, weights
 from benchmarks.tails.plan import BACKBONE, Field, Run
 from offramp.bench.rows import spaced
 from offramp.data import Splits, open_splits
@@ -59,4 +59,4 @@ def train(run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path) 
         kept = {name: value for name, value in learned.items() if not name.startswith("router.")}
         model.load_state_dict(kept, strict=False)
     objective: Any = OBJECTIVES.resolve(run.objective)(**run.options)
-    finish(work / run.name, model, splits.train, splits, objective, run.settings)
+    finish(work / run.name, model, splits, objective, run.settings)

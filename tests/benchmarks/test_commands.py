@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent.parent.parent / "benchmarks"
 NAMES = sorted(
-    p.stem for p in HERE.iterdir() if (p.suffix == ".py" and p.stem != "__init__") or (p / "__main__.py").exists()
+    p.stem for p in HERE.iterdir() if (p.suffix == ".py" and p.stem[0] != "_") or (p / "__main__.py").exists()
 )
 
 

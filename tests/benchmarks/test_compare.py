@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from benchmarks._parts import part_of
 from benchmarks.compare.plan import METHODS, all_heads, layout, runs
-from benchmarks.compare.rows import area_of, heads_over_seeds, mean_and_deviation, part_of, worth
+from benchmarks.compare.rows import area_of, heads_over_seeds, mean_and_deviation, worth
 from helpers import random_table, simple_costs, tiny_model, tiny_vit
 
 import offramp
@@ -13,7 +14,7 @@ from offramp.registry import HEADS, OBJECTIVES
 def test_a_part_of_the_tables_is_the_table_of_a_part():
     model = tiny_model()
     table, costs = random_table(), simple_costs()
-    few, cheap = part_of(table, costs, (0, 2))
+    few, cheap = part_of(table, costs, (0, 2, 3))
     assert few.after == (1, 3, 4)
     assert torch.equal(few.outputs, table.outputs[[0, 2, 3]])
     assert cheap.to_exit((0, 1)) == tuple(costs.to_exit((0, 2))[i] for i in (0, 2, 3))

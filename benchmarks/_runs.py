@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import offramp
 from offramp.artifact import load_table, save_table
-from offramp.data import Samples, Splits
+from offramp.data import Splits
 from offramp.model import EarlyExitModel
 from offramp.pipeline import tabulate_samples
 from offramp.types import ExitTable
@@ -22,35 +22,31 @@ TABLES = ("validation", "test")
 def finish(
     folder: Path,
     model: EarlyExitModel,
-    samples: Samples,
     splits: Splits,
     objective: Any,
     settings: Mapping[str, Any],
-    tables: Sequence[str] = TABLES,
 ) -> None:
     """Train a model where it stopped, and keep its weights and its tables; a finished run is left alone.
 
     Args:
         folder: of the run.
         model: untrained.
-        samples: to train on.
-        splits: to read the exits on.
+        splits: to train on, and to read the exits on.
         objective: by what.
         settings: of ``offramp.train``.
-        tables: the splits that are read.
     """
-    if finished(folder, tables):
+    if finished(folder):
         return
-    offramp.train(model, samples, objective, folder=folder / "run", device="cpu", progress=True, **settings)
+    offramp.train(model, splits.train, objective, folder=folder / "run", device="cpu", progress=True, **settings)
     save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
-    for split in tables:
+    for split in TABLES:
         save_table(tabulate_samples(model, splits, split), folder / f"{split}.safetensors")
     shutil.rmtree(folder / "run")
 
 
-def finished(folder: Path, tables: Sequence[str] = TABLES) -> bool:
+def finished(folder: Path) -> bool:
     """Whether a run was trained and read to its end."""
-    return all((folder / f"{split}.safetensors").exists() for split in tables) and not (folder / "run").exists()
+    return all((folder / f"{split}.safetensors").exists() for split in TABLES) and not (folder / "run").exists()
 
 
 def weights(folder: Path) -> dict[str, Any]:
