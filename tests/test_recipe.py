@@ -3,10 +3,17 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+import offramp
+from offramp.data import Splits
+from offramp.data.samples import from_pixels
 from offramp.errors import UsageError
+from offramp.pipeline import build_model
 from offramp.recipe import check_recipe, read_recipe
+from offramp.registry import OBJECTIVES
 
 GOOD = {
     "name": "x",
@@ -86,3 +93,23 @@ def test_a_recipe_can_ask_for_no_more_than_it_says(tmp_path, text, message):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.slowest
+@pytest.mark.parametrize("file", sorted(ROOT.glob("recipes/*-tails.yaml")), ids=lambda file: file.stem)
+def test_recipes_with_tails_take_a_step(file, tmp_path):
+    """Their networks at full size, without the weights that timm would download, on noise."""
+    recipe = read_recipe(file)
+    backbone = recipe.backbone.model_copy(update={"pretrained": False})
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), dtype=np.uint8)
+    samples = from_pixels(pixels, np.array([0, 1]))
+    torch.manual_seed(0)
+    model = build_model(recipe.model_copy(update={"backbone": backbone}), Splits({"train": samples}, ("a", "b")))
+    assert [path.taps[0].grid for path in model.paths] == [(grid, grid) for grid in recipe.tails]
+    objective = OBJECTIVES.resolve(recipe.objective.name)(**recipe.objective.options)
+    settings = {**recipe.training.model_dump(), "epochs": 1, "batch_size": 2, "precision": "fp32"}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    offramp.train(model, samples, objective, folder=tmp_path / "run", device="cpu", **settings)
+    moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert {name.split(".")[0] for name in moved} == {"backbone", "cheaper", "heads", "router"}

@@ -13,7 +13,7 @@ from offramp.policies import Policy, policy_to_json
 def card(config: Mapping[str, Any], policy: Policy | None) -> str:
     """Markdown from the configuration and the policy of an artifact."""
     recipe = config["record"].get("recipe", {})
-    exits = [f"- after block {e['after']}: {e['head']}" for e in config["exits"]]
+    exits = [f"- after block {e['after']}{_on(e)}: {e['head']}" for e in config["exits"]]
     paragraphs = [
         f"# {recipe.get('name') or config['backbone']['name']}",
         recipe.get("about") or "",
@@ -23,12 +23,35 @@ def card(config: Mapping[str, Any], policy: Policy | None) -> str:
         "" if config["classes"] is None else f"Classes: {', '.join(config['classes'])}.",
         "## Exits",
         "\n".join([*exits, "- final: the backbone's own classifier"]),
+        *_paths(config),
         "## Policy",
         *_policy(policy),
         "## Where it comes from",
         _json(config["record"]),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+def _on(place: Mapping[str, Any]) -> str:
+    return "" if place.get("path") is None else f" of path {place['path']}"
+
+
+def _paths(config: Mapping[str, Any]) -> list[str]:
+    """The ways through the weights, where there are several."""
+    if not config["paths"]:
+        return []
+    ways = [f"- path {number}: {_part(part)}" for number, part in enumerate(config["paths"])]
+    lines = [*ways, f"- path {len(ways)}: the backbone as it is"]
+    if config["link"]["name"] != "none":
+        lines.append(f"- link from each to the next: {_part(config['link'])}")
+    if config["router"] is not None:
+        lines.append(f"- router: {_part(config['router'])}")
+    return ["## Paths", "\n".join(lines)]
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in part["options"].items())
+    return part["name"] + (f" ({options})" if options else "")
 
 
 def _policy(policy: Policy | None) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from helpers import images, tiny_model, tiny_vit
 
 import offramp
+from offramp import Exit, Part, Routed
 from offramp.bench import profile_file, profile_in
 from offramp.engine import open_runtime
 from offramp.errors import DataError, UsageError
@@ -175,3 +176,94 @@ def test_a_file_is_timed_as_it_is(name, preprocess, tmp_path):
     session.file = replace(session.file, policy=Vote(2, (0, 1)))
     with pytest.raises(UsageError, match="only files with a threshold policy on scores that do not compare"):
         profile_file(session, runtime)
+
+
+class FakePaths:
+    """Nothing computes; a run takes what its parts cost, and every sample scores 0.5.
+
+    Args:
+        costs: whose ``seconds`` say what the parts cost.
+    """
+
+    name, precisions, precision, threads = "fake", ("fp8",), "fp8", 3
+
+    def __init__(self, costs):
+        self.costs, self.now = costs.in_chain("seconds"), 0.0
+
+    def clock(self):
+        return self.now
+
+    def dynamic(self, model, policy):
+        chain = self.costs.chain
+
+        def session(x, policy):
+            routed = isinstance(policy, Routed)
+            rule = policy.inner if routed else policy
+            entry = max(range(chain.num_paths), key=lambda p: policy.bias[p]) if routed else 0
+            onto = chain.entered(rule.heads)[entry]
+            leaves = (k for k in rule.heads if chain.paths[k] >= onto and rule.thresholds[k] <= 0.5)
+            k = next(leaves, len(chain.after) - 1)
+            self.now += self.costs.to_exit(rule.heads, entry, routed)[k]
+            n = len(x)
+            return Trace(torch.zeros(n, model.num_outputs), torch.full((n,), k), torch.zeros(n))
+
+        return session
+
+
+@pytest.mark.parametrize("router", [None, "cnn", "exit"])
+@pytest.mark.parametrize("link", ["none", "recycle"])
+def test_parts_of_several_paths_are_what_was_measured(link, router):
+    options = {"exit": {"after": 1, "head": "linear"}}.get(router, {})
+    part = None if router is None else Part(router, options)
+    model = offramp.attach(tiny_vit(), [Exit(2), Exit(3)], tails=[2, 4], link=link, router=part)
+    cheap = PartCosts(0.0, (0.0, 1.0, 2.0, 4.0), (0.25, 0.5), 0.0)
+    ahead = {None: 0.0, "cnn": 0.0, "exit": 0.75}[router]
+    known = replace(
+        offramp.profile(model, repeats=0),
+        seconds=PartCosts(
+            0.0,
+            (0.0, 8.0, 16.0, 32.0),
+            (1.0, 2.0),
+            0.0,
+            3.0 if link == "recycle" else 0.0,
+            (cheap,),
+            0.0 if router is None else 0.125,
+            ahead,
+        ),
+    )
+    runtime = FakePaths(known)
+    found = profile_in(runtime, model, repeats=3, clock=runtime.clock)
+    assert found.seconds == found.p95
+    expected, measured = known.in_chain("seconds"), found.in_chain("seconds")
+    for heads in itertools.chain.from_iterable(itertools.combinations(range(5), n) for n in range(6)):
+        assert measured.to_exit(heads) == pytest.approx(expected.to_exit(heads))
+        if router is not None and link == "none":
+            for entry in (0, 1):
+                assert measured.to_exit(heads, entry, True) == pytest.approx(expected.to_exit(heads, entry, True))
+    assert offramp.CostTable.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(("link", "router"), [("none", "cnn"), ("recycle", None), ("upsample", "cnn")])
+def test_several_paths_are_timed_in_every_runtime(name, link, router):
+    torch.manual_seed(0)
+    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], link=link, router=router).eval()
+    table = profile_in(open_runtime(name, threads=1), model, batch_size=2, repeats=2)
+    assert len(table.seconds.paths) == 2
+    assert min(table.seconds.numbers()) >= 0
+    assert (table.seconds.router > 0) == (router is not None) or table.seconds.router == 0.0
+    costs = table.to_exit((0, 1, 2), "seconds")
+    assert list(costs) == sorted(costs)
+
+
+def test_a_file_of_several_paths_is_timed_unless_it_asks_a_router(tmp_path):
+    torch.manual_seed(0)
+    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], router="cnn").eval()
+    runtime, ticks = open_runtime("onnxruntime", threads=1), itertools.count()
+    offramp.export_onnx(model, tmp_path / "m.onnx", Threshold((0.9, 0.8, None)))
+    session = runtime.open(tmp_path / "m.onnx")
+    table = profile_file(session, runtime, repeats=2, clock=lambda: float(next(ticks)))
+    assert leaving(table, "seconds") == pytest.approx([1.0] * 4)
+    offramp.export_onnx(model, tmp_path / "r.onnx", Routed(Threshold((0.9, 0.8, None)), (0.0, 0.1)))
+    with pytest.raises(UsageError, match="only files with a threshold policy"):
+        profile_file(runtime.open(tmp_path / "r.onnx"), runtime)

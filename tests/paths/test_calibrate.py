@@ -93,3 +93,32 @@ def test_live_is_what_was_calibrated():
     live, replayed = offramp.run(model, x, policy), replay(policy, table)
     assert (live.exit == replayed.exit).double().mean() > 0.99
     assert torch.equal(live.entry, replayed.entry)
+
+
+@pytest.mark.parametrize("method", ["ucb", "ltt", "crc"])
+def test_a_promise_is_kept_with_a_router_whose_bias_is_fixed(costs, method):
+    """Calibrated on one half of a world, read on another: class by class, and with the router's word on both."""
+    held = 0
+    for seed in range(20):
+        table = table_of_world(1500, seed)
+        table = table.take(table.targets.argsort())
+        policy = offramp.calibrate(table, costs, risk=0.1, method=method, seed=seed, bias=(0.0, 0.2))
+        assert isinstance(policy, Routed)
+        assert policy.bias == (0.0, 0.2)
+        fresh = table_of_world(4000, seed + 100)
+        trace = replay(policy, fresh)
+        entered = (fresh.route + torch.tensor(policy.bias)).max(1).indices
+        assert torch.equal(trace.entry, entered)
+        assert 0 < trace.entry.double().mean() < 1
+        wrong = trace.output.max(1).indices != fresh.of(-1).max(1).indices
+        held += float(wrong.double().mean()) <= 0.1
+    assert held >= (10 if method == "crc" else 18)
+
+
+def test_a_bias_belongs_to_a_promise_and_to_a_router(costs):
+    table = table_of_world()
+    with pytest.raises(offramp.UsageError, match="bias belongs to a promise about risk"):
+        offramp.calibrate(table, costs, max_drop=0.01, bias=(0.0, 0.2))
+    for wrong, bias in ((replace(table, route=None), (0.0, 0.2)), (table, (0.0, 0.2, 0.1))):
+        with pytest.raises(offramp.UsageError, match="no router's word"):
+            offramp.calibrate(wrong, costs, risk=0.1, bias=bias)

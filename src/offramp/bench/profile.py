@@ -19,14 +19,19 @@ from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.errors import DataError, UsageError
 from offramp.inputs import Input
 from offramp.model import EarlyExitModel
+from offramp.policies import Policy, Routed
 from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
-from offramp.types import CostTable, PartCosts, Trace
+from offramp.types import Chain, CostTable, PartCosts, Trace
 from offramp.versions import host, versions
 
 if TYPE_CHECKING:
     from offramp.engine.file import FileSession
 
+Way = tuple[str, int]
+"""What is timed: a kind of run, and the number of an exit or a path."""
+_SURELY = 1e6
+"""A bias that no router speaks against."""
 _EXAMPLES = 16
 """How many random samples are tried until one is found that no exit is wholly sure of."""
 
@@ -42,12 +47,15 @@ def profile_in(
     """What the parts of a model cost in a runtime, in its precision and with its threads, on this machine.
 
     A runtime is not asked for a stage, so whole runs are timed, in turn: everybody leaves at exit k, with no other exit
-    on; nobody leaves, with no exit on; nobody leaves, with exit k on. The last is longer than the one before by what
-    head k takes, policy included. The parts add up to what was measured: ``to_exit((k,), "seconds")`` to the median run
-    that ends at exit k, ``to_exit((k,), "p95")`` to the 95th percentile of such runs. A segment's seconds stand on its
-    last block, with 0 on the others, on the stem and on the final classifier: more cannot be told apart. Where
-    measurements contradict each other (a head of less than no time, a later exit that was reached sooner) the heads
-    give way, and no part is negative.
+    on; everybody leaves at the end of exit k's path, with no other exit on; the same with exit k on, which nobody
+    takes. The last is longer than the one before by what head k takes, policy included. The parts add up to what was
+    measured: ``to_exit((k,), "seconds")`` to the median run that ends at exit k, ``to_exit((k,), "p95")`` to the 95th
+    percentile of such runs. A segment's seconds stand on its last block, with 0 on the others, on the stem and on a
+    path's classifier: more cannot be told apart. Where measurements contradict each other (a head of less than no time,
+    a later exit that was reached sooner) the heads give way, and no part is negative.
+
+    A router is timed by sending everybody to the cheapest path, and to the last. What a link takes stands on the path
+    that it leads to.
 
     MACs are those of ``offramp.profile``.
 
@@ -60,21 +68,24 @@ def profile_in(
         clock: seconds, rising; replaced in tests.
 
     Raises:
-        UsageError: an unknown runtime, repeats or a batch below 1, a model with several paths.
+        UsageError: an unknown runtime, repeats or a batch below 1.
         DataError: an exit that is wholly sure (score 1) of every random image, or whose score is not a number.
     """
-    if model.chain.num_paths > 1:
-        raise UsageError("a runtime is timed exit by exit on one path only: offramp.profile times several, in PyTorch")
-    computes, exits = open_runtime(runtime), len(model.exits)
-    policy = Threshold((1.0,) * exits, model.task.scores[0])
-    if isinstance(computes, FileRuntime) and not is_gated(policy, model.task, model.num_outputs):
-        # a file that cannot switch its heads: one for each set of exits that are on
-        sessions = {way.heads: computes.dynamic(model, way) for way in _ways(policy).values()}
-    else:
-        sessions = dict.fromkeys((way.heads for way in _ways(policy).values()), computes.dynamic(model, policy))
-    examples = _noise(model.input)
+    computes, chain = open_runtime(runtime), model.chain
+    policy = Threshold((1.0,) * len(model.exits), model.task.scores[0])
+    ways: dict[Way, Policy] = {**_ways(policy, chain)}
+    if model.router is not None:
+        ways |= _routed(ways, chain)
+    # a file that cannot switch its heads: one for each set of exits that are on
+    fixed = isinstance(computes, FileRuntime) and not is_gated(policy, model.task, model.num_outputs)
+    sessions: dict[Any, Session] = {}
+    for rule in ways.values():
+        key = (isinstance(rule, Routed), rule.heads if fixed else ())
+        if key not in sessions:
+            sessions[key] = computes.dynamic(model, rule)
+    calls = {way: _call(sessions[isinstance(r, Routed), r.heads if fixed else ()], r) for way, r in ways.items()}
     conditions = {"runtime": computes.name, "precision": computes.precision, "threads": computes.threads}
-    return _timed(profile(model, repeats=0), sessions, policy, conditions, examples, batch_size, repeats, tick, clock)
+    return _timed(profile(model, repeats=0), calls, conditions, _noise(model.input), batch_size, repeats, tick, clock)
 
 
 def profile_file(
@@ -96,38 +107,62 @@ def profile_file(
         clock: as above.
 
     Raises:
-        UsageError: a file with another policy than thresholds; repeats or a batch below 1.
+        UsageError: a file with another policy than thresholds, one that asks its router among them; repeats or a batch
+            below 1.
         DataError: as above.
     """
     about, own = session.file.about, session.file.policy
-    if session.file.chain.num_paths > 1:
-        raise UsageError("a file is timed exit by exit on one path only, and this one has several")
     if not isinstance(own, Threshold) or not is_gated(own, get_task(about["task"]), about["num_outputs"]):
         raise UsageError(
             "only files with a threshold policy on scores that do not compare exits can be timed exit by exit"
         )
-    sessions = dict.fromkeys((way.heads for way in _ways(own).values()), session)
-    examples = _noise(session.file.input, session.raw)
+    calls = {way: _call(session, rule) for way, rule in _ways(own, session.file.chain).items()}
     conditions = {"runtime": runtime.name, "precision": session.precision, "threads": runtime.threads}
-    costs = CostTable.from_json(about["costs"])
-    return _timed(costs, sessions, own, conditions, examples, batch_size, repeats, tick, clock)
+    costs, examples = CostTable.from_json(about["costs"]), _noise(session.file.input, session.raw)
+    return _timed(costs, calls, conditions, examples, batch_size, repeats, tick, clock)
 
 
-def _ways(policy: Threshold) -> dict[tuple[str, int], Threshold]:
-    """Rules to time: nobody leaves with no exit on, everybody leaves at exit k alone, everybody passes it."""
-    exits = range(len(policy.thresholds))
+def _ways(policy: Threshold, chain: Chain) -> dict[Way, Policy]:
+    """Rules to time.
 
-    def only(on: int, threshold: float) -> Threshold:
-        return replace(policy, thresholds=tuple(threshold if k == on else None for k in exits))
+    ``whole``, p: everybody leaves at the end of path p, with no other exit on; ``leave``, k: everybody leaves at exit
+    k; ``pass``, k: everybody passes exit k and leaves at the end of its path.
+    """
+    final = len(chain.after) - 1
+    inside = [k for k in range(final) if k not in chain.ends]
 
-    at = {("leave", k): only(k, 0.0) for k in exits} | {("pass", k): only(k, 1.0) for k in exits}
-    return {("whole", 0): only(-1, 0.0), **at}
+    def only(on: Mapping[int, float]) -> Threshold:
+        return replace(policy, thresholds=tuple(on.get(k) for k in range(final)))
+
+    ends = [{} if end == final else {end: 0.0} for end in chain.ends]
+    whole: dict[Way, Policy] = {("whole", path): only(end) for path, end in enumerate(ends)}
+    leave: dict[Way, Policy] = {("leave", k): only({k: 0.0}) for k in inside}
+    return whole | leave | {("pass", k): only({k: 1.0, **ends[chain.paths[k]]}) for k in inside}
+
+
+def _routed(ways: Mapping[Way, Policy], chain: Chain) -> dict[Way, Policy]:
+    """``router``, p: the router is asked and sends everybody to path p, the cheapest and the last."""
+    return {
+        ("router", path): Routed(ways["whole", path], tuple(_SURELY * (p == path) for p in range(chain.num_paths)))
+        for path in (0, chain.num_paths - 1)
+    }
+
+
+def _call(session: Session, rule: Policy) -> Callable[[Inputs], Trace]:
+    return partial(session, policy=rule)
+
+
+def _ends_at(way: Way, chain: Chain) -> int:
+    """The exit where everybody leaves."""
+    kind, number = way
+    if kind == "leave":
+        return number
+    return chain.ends[chain.paths[number] if kind == "pass" else number]
 
 
 def _timed(
     costs: CostTable,
-    sessions: Mapping[tuple[int, ...], Session],
-    policy: Threshold,
+    calls: Mapping[Way, Callable[[Inputs], Trace]],
     conditions: Mapping[str, Any],
     examples: Iterator[Inputs],
     batch_size: int,
@@ -139,8 +174,7 @@ def _timed(
 
     Args:
         costs: the MACs.
-        sessions: for each set of exits that are on what computes it.
-        policy: the rule, whose thresholds do not matter.
+        calls: what to time.
         conditions: runtime, precision, threads.
         examples: what to try, one sample each.
         batch_size: as in ``profile_in``.
@@ -150,27 +184,41 @@ def _timed(
     """
     if repeats < 1 or batch_size < 1:
         raise UsageError(f"{repeats} repeats of a batch of {batch_size} cannot be timed; both are at least 1")
-    ways = {way: partial(sessions[rule.heads], policy=rule) for way, rule in _ways(policy).items()}
-    x = each(lambda part: part.repeat_interleave(batch_size, 0), _undecided(ways, examples))
-    device = ways["whole", 0](x).output.device
-    seconds = in_turn({str(way): [partial(run, x)] for way, run in ways.items()}, repeats, device, tick, clock)
-
-    def over(kind: str, reduce: Callable[[list[float]], float]) -> list[float]:
-        return [reduce([r[0] for r in seconds[str(way)]]) for way in ways if way[0] == kind]
-
-    whole, leave, past = (over(kind, statistics.median) for kind in ("whole", "leave", "pass"))
-    # a head's share of a late run can seldom be measured: it is that of the medians
-    reach = [a - (b - whole[0]) for a, b in zip(leave, past, strict=True)]
-    late = over("leave", p95)
-    reach_late = [b * r / a for a, b, r in zip(leave, late, reach, strict=True)]
-    depth = len(costs.macs.steps)
+    x = each(lambda part: part.repeat_interleave(batch_size, 0), _undecided(calls, examples, costs.chain))
+    device = calls["whole", 0](x).output.device
+    seconds = in_turn({str(way): [partial(run, x)] for way, run in calls.items()}, repeats, device, tick, clock)
+    runs = {way: [r[0] for r in seconds[str(way)]] for way in calls}
+    medians, late = ({way: reduce(r) for way, r in runs.items()} for reduce in (statistics.median, p95))
     return replace(
         costs,
-        seconds=_parts(costs.after, depth, leave, reach, whole[0]),
-        p95=_parts(costs.after, depth, late, reach_late, over("whole", p95)[0]),
+        seconds=_of_paths(costs, medians, medians),
+        p95=_of_paths(costs, late, medians),
         batch_size=batch_size,
         conditions={"device": str(device), **conditions, "host": host(), "versions": versions()},
     )
+
+
+def _of_paths(costs: CostTable, spent: Mapping[Way, float], medians: Mapping[Way, float]) -> PartCosts:
+    """Costs of all parts, so that runs take what was spent; what heads take of it is that of the medians."""
+    chain, found = costs.chain, []
+    for path, (start, end) in enumerate(zip(chain.starts, chain.ends, strict=True)):
+        # paths that are linked are computed one behind the other, and there is no run without the one before
+        before = spent["whole", path - 1] if path and chain.linked else 0.0
+        leave, reach = [], []
+        for k in range(start, end):
+            head = medians["pass", k] - medians["whole", path]
+            # a head's share of a late run can seldom be measured: it is that of the medians
+            share = (medians["leave", k] - head) / medians["leave", k] if medians["leave", k] else 1.0
+            leave.append(max(spent["leave", k] - before, 0.0))
+            reach.append(spent["leave", k] * share - before)
+        whole = max(spent["whole", path] - before, 0.0)
+        found.append(_parts(chain.after[start:end], len(costs.macs.paths[path].steps), leave, reach, whole))
+    router = ahead = 0.0
+    if ("router", 0) in spent:
+        last = chain.num_paths - 1
+        router = max(spent["router", 0] - spent["whole", 0], 0.0)
+        ahead = max(spent["router", last] - spent["whole", last] - router, 0.0)
+    return replace(found[-1], cheaper=tuple(found[:-1]), router=router, ahead=ahead)
 
 
 def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequence[float], whole: float) -> PartCosts:
@@ -197,16 +245,16 @@ def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequ
     return PartCosts(0.0, tuple(steps), tuple(s - spent[at] for s, at in zip(leave, after, strict=True)), 0.0)
 
 
-def _undecided(ways: Mapping[tuple[str, int], Callable[..., Trace]], examples: Iterator[Inputs]) -> Inputs:
+def _undecided(calls: Mapping[Way, Callable[..., Trace]], examples: Iterator[Inputs], chain: Chain) -> Inputs:
     """One sample that leaves where each way says: at a threshold of 1 nobody should, and a score can reach 1."""
-    final = sum(kind == "leave" for kind, _ in ways)
     for x in examples:
-        wrong = [way for way, run in ways.items() if int(run(x).exit[0]) != (way[1] if way[0] == "leave" else final)]
+        wrong = [way for way, run in calls.items() if int(run(x).exit[0]) != _ends_at(way, chain)]
         if not wrong:
             return x
-    kind, k = wrong[0]
-    what = "is wholly sure (score 1) of" if kind == "pass" else "has no score that is a number for"
-    raise DataError(f"exit {k} {what} each of {_EXAMPLES} random samples, so that its head cannot be timed")
+    way = min(wrong, key=lambda way: ("leave", "pass").index(way[0]) if way[0] in ("leave", "pass") else 2)
+    what = "is wholly sure (score 1) of" if way[0] == "pass" else "has no score that is a number for"
+    exit_ = way[1] if way[0] in ("leave", "pass") else _ends_at(way, chain)
+    raise DataError(f"exit {exit_} {what} each of {_EXAMPLES} random samples, so that its head cannot be timed")
 
 
 def _noise(reads: Input, raw: bool = False) -> Iterator[Inputs]:

@@ -39,6 +39,7 @@ def calibrate(
     rule: str = "threshold",
     task: str | Task | None = None,
     elsewhere: bool = False,
+    bias: tuple[float, ...] = (),
 ) -> Policy:
     """Choose a policy for exactly one goal, on validation data.
 
@@ -81,6 +82,8 @@ def calibrate(
         task: what an output means, where it is none that the table can name.
         elsewhere: seconds may be those of another machine or another number of threads, for a policy that will run
             there.
+        bias: for ``risk``, with which the router says where samples enter, a number for each path; fixed by other means
+            than this table, or the promise is void. Everybody enters at the cheapest path if not given.
 
     Returns:
         The policy; its ``provenance`` holds goal, data, on what it was judged, and the expected metric, speed-up and
@@ -98,7 +101,7 @@ def calibrate(
         raise UsageError(f"calibrate takes exactly one goal of {', '.join(goals)}")
     ((name, value),) = asked.items()
     goal = Goal(name, value, unit, loss or "disagreement")
-    promise = {"confidence": confidence, "method": method, "loss": loss, "seed": seed}
+    promise = {"confidence": confidence, "method": method, "loss": loss, "seed": seed, "bias": bias or None}
     _check_options(name, promise, rule, temperatures, shared, score)
     if unit == "seconds":
         wanted = conditions_here(table, costs)
@@ -114,7 +117,7 @@ def calibrate(
     if name == "risk":
         sure = 0.95 if confidence is None else confidence
         point, about["guarantee"] = control(
-            columns.on(), table, meaning, value, 1 - sure, method or "ucb", goal.loss, seed or 0
+            columns.on(), table, meaning, value, 1 - sure, method or "ucb", goal.loss, seed or 0, bias
         )
         about["goal"]["confidence"] = sure
         points = [point]

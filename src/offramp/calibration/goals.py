@@ -86,7 +86,7 @@ class Goal:
         if self.name == "max_cost":
             return self.fits(float(spent(policy, trace, costs.in_chain(self.limit_unit)).max())), found
         if self.name == "risk":
-            lost = exit_losses(table, task, self.loss).gather(0, trace.exit[None]).mean()
+            lost = exit_losses(table, task, self.loss, trace.entry).gather(0, trace.exit[None]).mean()
             return float(lost) <= self.value + ROUNDING, found
         return bool(self.allows(*self._of(found, task))), found
 

@@ -45,10 +45,19 @@ def loss_of(kind: str, output: Tensor, full: Tensor, targets: Tensor | None, tas
     return ((_brier(output, targets, task) - _brier(full, targets, task)) / 2).clamp(0, 1)
 
 
-def exit_losses(table: ExitTable, task: Task, kind: str) -> Tensor:
-    """What leaving at each exit loses against the final exit, ``(exits + 1, samples)``, between 0 and 1."""
+def exit_losses(table: ExitTable, task: Task, kind: str, entry: Tensor | None = None) -> Tensor:
+    """What leaving at each exit loses against the final exit, ``(exits + 1, samples)``, between 0 and 1.
+
+    Args:
+        table: every exit's output.
+        task: what an output means.
+        kind: as above.
+        entry: the path that each sample enters at, ``(samples,)``; the first if not given. The full model is the one
+            that begins at the first.
+    """
     final = table.of(-1)
-    return torch.stack([loss_of(kind, output, final, table.targets, task) for output in table.each()])
+    outputs = (table.of(k, entry) for k in range(len(table.outputs)))
+    return torch.stack([loss_of(kind, output, final, table.targets, task) for output in outputs])
 
 
 def _brier(output: Tensor, targets: Tensor, task: Task) -> Tensor:

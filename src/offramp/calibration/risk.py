@@ -16,6 +16,7 @@ from offramp.calibration.order import random_order
 from offramp.errors import DataError, GoalError, UsageError
 from offramp.registry import unknown
 from offramp.search import Columns
+from offramp.search.bias import enters
 from offramp.search.frontier import Point, evaluate
 from offramp.tasks import Task
 from offramp.types import ExitTable
@@ -36,6 +37,7 @@ def control(
     method: str = "ucb",
     loss: str = "disagreement",
     seed: int = 0,
+    bias: tuple[float, ...] = (),
 ) -> tuple[Point, dict[str, Any]]:
     """The lowest threshold, shared by all exits, whose risk is promised to be at most ``risk`` (2405.20915).
 
@@ -63,12 +65,15 @@ def control(
         method: one of ``METHODS``.
         loss: one of ``LOSSES``; ``calibration.losses.loss_of`` says what each is.
         seed: of the order in which ``ucb`` reads the samples.
+        bias: with which the router says where samples enter, fixed before this table was seen; everybody enters at the
+            cheapest path if not given.
 
     Returns:
         the point, and the record of the promise, with ``sentence``.
 
     Raises:
-        UsageError: an unknown method or loss, a risk or delta out of its range.
+        UsageError: an unknown method or loss, a risk or delta out of its range; a bias for a table without a router's
+            word, for another number of paths, or where paths are linked.
         DataError: losses that are not finite.
         GoalError: too few samples for any promise of this size; the sentence names the number needed.
     """
@@ -80,11 +85,16 @@ def control(
         raise UsageError(f"a confidence of {1 - delta:g} is none; it lies between 0 and 1")
     if not _LEAST <= risk < 1:
         raise UsageError(f"risk is {risk:g}; it is a share of cases, between {_LEAST:g} and 1")
-    per_exit = exit_losses(table, task, loss)
+    if bias and (columns.route is None or columns.route.shape[1] != len(bias)):
+        raise UsageError(f"a bias for {len(bias)} paths, and the table holds no router's word on so many")
+    if bias and columns.costs.chain.linked:
+        raise UsageError("paths are linked, so that what an exit says depends on where a sample entered: no promise")
+    entry = enters(columns, bias)
+    per_exit = exit_losses(table, task, loss, entry)
     if not torch.isfinite(per_exit).all():
         raise DataError("some losses are not finite (NaN or infinity): no promise can be made on this table")
     order, digest = random_order(table, seed)
-    scores, per_exit = columns.scores[:, order], per_exit[:, order]
+    scores, per_exit = _met(columns, entry)[:, order], per_exit[:, order]
     grid = np.linspace(1, 0, _GRID)
     chosen = last_passed(grid, lambda threshold: losses_at(scores, per_exit, threshold), risk, delta, method)
     if chosen is None:
@@ -93,7 +103,7 @@ def control(
             f"{len(table)} samples cannot promise a risk of {risk:g} by {method}: at least {needed} are needed"
         )
     thresholds = tuple(None if chosen >= 1 else chosen for _ in columns.heads)
-    point = evaluate(columns, thresholds)
+    point = evaluate(columns, thresholds, bias)
     return point, {
         "method": method,
         "loss": loss,
@@ -107,6 +117,14 @@ def control(
         "precision": table.provenance.get("precision"),
         "sentence": _sentence(method, loss, risk, delta),
     }
+
+
+def _met(columns: Columns, entry: Tensor) -> Tensor:
+    """The scores of the exits that each sample meets; below all thresholds those on the paths before it entered."""
+    if not len(columns.scores):
+        return columns.scores
+    paths = torch.tensor(columns.costs.chain.paths[:-1])
+    return columns.scores.masked_fill(paths[:, None] < entry, -torch.inf)
 
 
 def last_passed(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from offramp.engine.runtime import FileRuntime
     from offramp.policies import Policy
     from offramp.tasks import Task
+    from offramp.types import Chain
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Model = Annotated[Path, typer.Argument(help="The folder of a saved model, or a name from offramp list models.")]
@@ -123,3 +124,10 @@ PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A policy file
 OneThreshold = Annotated[
     float | None, typer.Option("--threshold", help="One threshold for all exits instead of the model's policy.")
 ]
+
+
+def exit_names(chain: Chain) -> list[str]:
+    """What to call each exit: the block that it reads, and on which path where there are several."""
+    if chain.num_paths == 1:
+        return [str(after) for after in chain.after]
+    return [f"{after} of path {path}" for after, path in zip(chain.after, chain.paths, strict=True)]

@@ -17,6 +17,7 @@ from offramp.cli._shared import (
     Threads,
     emit,
     err,
+    exit_names,
     file_runtime,
     is_file,
     metric,
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from offramp.policies import Policy
     from offramp.tasks import Task
-    from offramp.types import CostTable, ExitTable
+    from offramp.types import Chain, CostTable, ExitTable
 
-    Source = tuple[Task, tuple[int, ...], ExitTable, CostTable, Callable[[Policy], None]]
+    Source = tuple[Task, ExitTable, CostTable, Callable[[Policy], None]]
 
 EXAMPLE = "offramp calibrate my-model --max-drop 0.5"
 _UNITS = {"s": ("seconds", 1.0), "ms": ("seconds", 1e-3), "macs": ("macs", 1.0), "mmacs": ("macs", 1e6)}
@@ -106,7 +107,7 @@ def command(
         raise UsageError("--measure times the model, and this goal counts MACs: say --unit seconds, or leave it out")
     place = Place(runtime, precision, threads, device)
     source = _of_file if is_file(model) else _of_artifact
-    task, after, exits, costs, keep = source(model, data, save_to, unit, measure, place)
+    task, exits, costs, keep = source(model, data, save_to, unit, measure, place)
     policy: Any = calibrate(
         exits,
         costs,
@@ -131,7 +132,7 @@ def command(
     if json:
         emit(policy_to_json(policy))
         return
-    _show(policy, after, task, unit)
+    _show(policy, exits.chain, task, unit)
 
 
 def _of_artifact(model: Path, data: str | None, save_to: Path | None, unit: str, measure: bool, place: Place) -> Source:
@@ -183,7 +184,7 @@ def _of_artifact(model: Path, data: str | None, save_to: Path | None, unit: str,
     def keep(policy: Policy) -> None:
         save(artifact.model, model, policy, exits, stored, artifact.record)
 
-    return artifact.model.task, artifact.model.after, exits, costs, keep
+    return artifact.model.task, exits, costs, keep
 
 
 def _of_file(model: Path, data: str | None, save_to: Path | None, unit: str, measure: bool, place: Place) -> Source:
@@ -208,7 +209,7 @@ def _of_file(model: Path, data: str | None, save_to: Path | None, unit: str, mea
         costs = CostTable.from_json(session.file.about["costs"])
     batches, about = file_batches(session.file, data, "validation", progress=True)
     exits = tabulate_file(session, computes, batches, about)
-    return get_task(exits.task), exits.after, exits, costs, lambda policy: store_policy(model, policy)
+    return get_task(exits.task), exits, costs, lambda policy: store_policy(model, policy)
 
 
 def _timing() -> AbstractContextManager[Callable[[int], None]]:
@@ -243,18 +244,20 @@ def _cost(text: str) -> tuple[float, str]:
         raise UsageError(f"--max-cost is {text!r}, and {found[1]!r} is no number") from None
 
 
-def _show(policy: Any, after: tuple[int, ...], task: Task, unit: str) -> None:
-    about = policy.provenance
-    expected = about["expected"]
-    thresholds = dict(zip(policy.heads, getattr(policy, "thresholds", ()), strict=False))
-    if hasattr(policy, "temperatures"):
-        thresholds = dict(enumerate(policy.thresholds))
+def _show(policy: Any, chain: Chain, task: Task, unit: str) -> None:
+    from offramp.policies import Routed, inner_of
+
+    inner: Any = inner_of(policy)
+    about, expected = policy.provenance, policy.provenance["expected"]
+    thresholds: dict[int, float] = dict(zip(inner.heads, getattr(inner, "thresholds", ()), strict=False))
+    if hasattr(inner, "temperatures"):
+        thresholds = dict(enumerate(inner.thresholds))
     rows = []
-    for k, share in enumerate(expected["exit_shares"]):
-        final = k == len(expected["exit_shares"]) - 1
-        value = "" if final or k not in policy.heads or k not in thresholds else f"{thresholds[k]:.4f}"
-        off = "off" if not final and k not in policy.heads else value
-        rows.append([f"{after[k]} (final)" if final else str(after[k]), off, f"{100 * share:.1f} %"])
+    for k, (name, share) in enumerate(zip(exit_names(chain), expected["exit_shares"], strict=True)):
+        final = k == len(chain.after) - 1
+        value = "" if final or k not in inner.heads or k not in thresholds else f"{thresholds[k]:.4f}"
+        off = "off" if not final and k not in inner.heads else value
+        rows.append([f"{name} (final)" if final else name, off, f"{100 * share:.1f} %"])
     title = f"{about.get('rule', 'threshold')} on {policy.score}, from {about['samples']} samples"
     table(title, ["exit after block", "threshold", "leave here"], rows)
     low, high = (metric(task, bound) for bound in expected["intervals"][task.metric])
@@ -263,6 +266,10 @@ def _show(policy: Any, after: tuple[int, ...], task: Task, unit: str) -> None:
         f"(static {metric(task, expected['static_' + task.metric])}), "
         f"{unit if unit == 'seconds' else 'MACs'} speed-up {expected[unit + '_speedup']:.2f}"
     )
+    if isinstance(policy, Routed):
+        ways = zip(policy.bias, expected["entry_shares"], strict=True)
+        said = ", ".join(f"{100 * share:.1f} % at path {p} (bias {bias:.3g})" for p, (bias, share) in enumerate(ways))
+        out.print(f"the router is asked where to enter: {said}")
     if "guarantee" in about:
         out.print(about["guarantee"]["sentence"])
 

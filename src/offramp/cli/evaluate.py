@@ -18,6 +18,7 @@ from offramp.cli._shared import (
     between,
     chosen_policy,
     emit,
+    exit_names,
     metric,
     out,
     ready,
@@ -101,12 +102,14 @@ def show(artifact: Artifact, result: dict[str, Any]) -> None:
     speedup, intervals = dynamic["speedup"], dynamic["speedup_intervals"]
     rows = [
         [
-            f"{e['after']}  {e['head']}",
+            f"{name}  {e['head']}",
             metric(task, e["value"]),
             f"{e['macs'] / 1e6:.1f}",
             f"{100 * share:.1f} %  " + "█" * round(20 * share) + "·" * (20 - round(20 * share)),
         ]
-        for e, share in zip(result["exits"], dynamic["exit_shares"], strict=True)
+        for name, e, share in zip(
+            exit_names(artifact.model.chain), result["exits"], dynamic["exit_shares"], strict=True
+        )
     ]
     title = f"{result['samples']} samples of {result['data']}, {result['split']} split"
     table(title, ["exit after block", f"{task.metric} alone", "MMACs to here", "leave here"], rows)

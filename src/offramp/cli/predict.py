@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from offramp.model import EarlyExitModel
     from offramp.policies import Policy
     from offramp.tasks import Task
+    from offramp.types import Chain
 
 EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
 _LONGEST = 2**30
@@ -54,7 +55,7 @@ class Opened(NamedTuple):
         task: what an output means.
         input: what a file holds, and how it is prepared.
         classes: the names of the classes.
-        after: the block that each exit reads.
+        chain: where the exits stand.
         raw: whether the session takes samples as they are.
     """
 
@@ -63,7 +64,7 @@ class Opened(NamedTuple):
     task: Task
     input: Input
     classes: Sequence[str] | None
-    after: Sequence[int]
+    chain: Chain
     raw: bool = False
 
 
@@ -111,7 +112,7 @@ def command(
 def open_model(model: EarlyExitModel, policy: Policy, runtime: Runtime) -> Opened:
     """A model with a policy."""
     session = runtime.dynamic(model, policy)
-    return Opened(session, None, model.task, model.input, model.classes, model.after)
+    return Opened(session, None, model.task, model.input, model.classes, model.chain)
 
 
 def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: float | None) -> Opened:
@@ -120,9 +121,8 @@ def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: 
 
     session = runtime.open(path)
     about, rule = session.file.about, chosen_numbers(session.file.policy, policy, threshold)
-    after = [e["after"] for e in about["exits"]]
     task = get_task(about["task"])
-    return Opened(session, rule, task, session.file.input, about["classes"], after, session.raw)
+    return Opened(session, rule, task, session.file.input, about["classes"], session.file.chain, session.raw)
 
 
 def predict(opened: Opened, files: Iterable[str]) -> list[dict[str, Any]]:
@@ -135,12 +135,14 @@ def predict(opened: Opened, files: Iterable[str]) -> list[dict[str, Any]]:
 def show(task: Task, rows: list[dict[str, Any]]) -> None:
     """The answers for people; errors are left out."""
     cells = [
-        [r["input"], str(r["label"]), f"{r['score']:.3f}", f"block {r['after']}", f"{r['ms']:.1f}"]
-        for r in rows
-        if "error" not in r
+        [r["input"], str(r["label"]), f"{r['score']:.3f}", _left(r), f"{r['ms']:.1f}"] for r in rows if "error" not in r
     ]
     if cells:
         table("", ["input", "label", task.scores[0], "left after", "ms"], cells)
+
+
+def _left(row: dict[str, Any]) -> str:
+    return f"block {row['after']}" + (f" of path {row['path']}" if "path" in row else "")
 
 
 def expand(inputs: list[str], suffixes: Collection[str]) -> list[str]:
@@ -177,7 +179,8 @@ def _answer(opened: Opened, prepare: Callable[[Any], Inputs], file: str) -> dict
         "label": answer if opened.classes is None else opened.classes[int(answer)],
         "score": float(trace.score[0]),
         "exit": left,
-        "after": opened.after[left],
+        "after": opened.chain.after[left],
+        **({"path": opened.chain.paths[left]} if opened.chain.num_paths > 1 else {}),
         "ms": 1000 * spent,
     }
 

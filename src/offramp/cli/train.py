@@ -17,6 +17,9 @@ def command(
     recipe: Annotated[Path, typer.Argument(help="A recipe file; - reads stdin.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where the model goes; checkpoints and log go to OUT.run.")],
     data: Annotated[str | None, typer.Option(help="Data to use instead of the recipe's source.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file with the backbone's first weights, in place of what the recipe names.")
+    ] = None,
     tracker: Annotated[
         str | None, typer.Option(help="A tracker that accelerate knows, such as tensorboard; it writes to OUT.run.")
     ] = None,
@@ -29,6 +32,8 @@ def command(
     plan = read_recipe(recipe)
     if data is not None:
         plan = plan.model_copy(update={"data": plan.data.model_copy(update={"source": data})})
+    if checkpoint is not None:
+        plan = plan.model_copy(update={"backbone": plan.backbone.model_copy(update={"checkpoint": checkpoint})})
     from offramp.pipeline import train_recipe
 
     err.print(f"training {plan.name}: {plan.backbone.name}, {len(plan.exits)} early exits, data {plan.data.source}")
