@@ -8,6 +8,7 @@ from helpers import RECIPE
 
 import offramp
 from offramp import Routed
+from offramp.artifact.saved import CARD
 
 pytestmark = [pytest.mark.slow, pytest.mark.slowest]
 
@@ -44,7 +45,7 @@ def policies(routed, tmp_path_factory):
 
 
 def test_the_card_says_what_paths_there_are(routed):
-    card = (routed / "README.md").read_text()
+    card = (routed / CARD).read_text()
     assert "- path 0: tail (grid 2)" in card
     assert "- path 1: the backbone as it is" in card
     assert "- router: cnn (widths [8, 16])" in card

@@ -3,7 +3,8 @@
 import pytest
 import timm
 import torch
-from helpers import images, tiny_vit
+from helpers import images, squares, tiny_vit
+from safetensors.torch import load_file, save_file
 
 import offramp
 from offramp import Exit, Part, Routed, UsageError
@@ -12,6 +13,8 @@ from offramp.backbones import cut
 from offramp.paths.tail import Tail
 from offramp.policies.ensemble import Ensemble
 from offramp.policies.threshold import Threshold
+from offramp.registry import HEADS
+from offramp.training.objectives.joint import Joint
 
 KINDS = {
     "class token": {},
@@ -145,3 +148,60 @@ def test_a_model_with_paths_is_saved_and_loaded(tmp_path):
     with torch.inference_mode():
         assert all(torch.equal(a, b) for a, b in zip(again.model(x), model(x), strict=True))
         assert torch.equal(again.model.route(x)[0], model.route(x)[0])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_on_two_grids_is_written_and_read_after_a_step(head, shared, tmp_path):
+    """Statistics of BatchNorm among it: what a checkpoint or an artifact holds fits the model that it is read into."""
+
+    def fresh():
+        torch.manual_seed(0)
+        return offramp.attach(tiny_vit(), [Exit(2, head)], tails=[2, 4], shared_heads=shared)
+
+    model, other, x = fresh().train(), fresh(), images(8)
+    sum(output.square().mean() for output in model(x)).backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            p -= 0.1 * (p.grad if p.grad is not None else 0)
+    file = tmp_path / "weights.safetensors"
+    save_file({name: value.contiguous().clone() for name, value in model.state_dict().items()}, file)
+    other.load_state_dict(load_file(file))
+    assert other.state_dict().keys() == model.state_dict().keys()
+    offramp.save(model.eval(), tmp_path / "model")
+    loaded, _ = offramp.load(tmp_path / "model")
+    with torch.inference_mode():
+        for expected, found, again in zip(model(x), other.eval()(x), loaded(x), strict=True):
+            assert torch.equal(expected, found)
+            assert torch.equal(expected, again)
+
+
+def test_a_run_of_shared_heads_with_statistics_is_resumed_to_the_same_bits(tmp_path):
+    """Stopped after its first epoch, as a kill would, and started again."""
+
+    stop = []
+
+    class Stopped(Exception):
+        pass
+
+    class Stops(Joint):
+        def __call__(self, model, batch):
+            if stop and batch.step > stop[0]:
+                raise Stopped
+            return super().__call__(model, batch)
+
+    def run(folder, *at):
+        stop[:] = at
+        torch.manual_seed(0)
+        model = offramp.attach(tiny_vit(class_token=False, global_pool="avg"), [Exit(2, "lph")], tails=[2, 4])
+        settings = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "checkpoint_seconds": 0.0}
+        try:
+            offramp.train(model, squares(32), Stops(), folder=folder, **settings)
+        except Stopped:
+            return None
+        return model.state_dict()
+
+    whole = run(tmp_path / "whole")
+    assert run(tmp_path / "cut", 2) is None
+    again = run(tmp_path / "cut")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)

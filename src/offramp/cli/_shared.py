@@ -80,7 +80,13 @@ def chosen_policy(artifact: Artifact, file: Path | None, threshold: float | None
         raise UsageError("give --policy or --threshold, not both")
     if file is not None:
         policy = load_policy(file)
-        check_fits(policy, len(artifact.model.exits), artifact.model.num_outputs, artifact.model.task)
+        check_fits(
+            policy,
+            len(artifact.model.exits),
+            artifact.model.num_outputs,
+            artifact.model.task,
+            artifact.model.chain.num_paths,
+        )
         return policy
     if threshold is not None:
         return Threshold((threshold,) * len(artifact.model.exits), artifact.model.task.scores[0])

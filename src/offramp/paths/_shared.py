@@ -75,4 +75,10 @@ def _without_weights(head: nn.Module) -> nn.Module:
         for held in (module._parameters, module._buffers):
             for name in held:
                 held[name] = None
+        # a BatchNorm would ask a state dict for a count that is not there, and call it unexpected then
+        module._load_from_state_dict = _nothing  # type: ignore[method-assign]
     return head
+
+
+def _nothing(*_: object) -> None:
+    """What a module without weights loads."""
