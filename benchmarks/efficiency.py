@@ -7,7 +7,9 @@ the ends say what exits cost where nobody leaves early, and what is left where a
 static time, over the same ratio in MACs.
 
 ``--tails``: the same with tails of 49, 100 and 196 tokens, the predictor that sends .4/.3/.3 of the images to them, and
-exits after blocks 4 and 8 of each; on every path .3/.3/.4 leave there and at its end.
+exits after blocks 4 and 8 of each; on every path .3/.3/.4 leave there and at its end. Short sequences take more time
+than their multiply-adds say, whoever computes them: every path is timed in the same turns as a network of its own, and
+``of_plain`` is the efficiency over that of those networks, if each image went to its own without exits.
 """
 
 from __future__ import annotations
@@ -51,6 +53,39 @@ def ends(model: Any, runtime: Any, batch: int, args: argparse.Namespace) -> dict
     return found
 
 
+class Plain(torch.nn.Module):
+    """One path as a network of its own, without exits."""
+
+    def __init__(self, model: Any, path: int) -> None:
+        super().__init__()
+        self.model, self.path = model, path
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images to logits."""
+        path = self.model.paths[self.path]
+        found: torch.Tensor = path.final(path.steps(path.stem(x)))
+        return found
+
+
+def plain(model: Any, runtime: Any) -> dict[str, Any]:
+    """Every path but the backbone itself, to be timed beside it."""
+    example = model.input.example(2)
+    return {
+        f"path {p}": (runtime.static(Plain(model, p).eval(), example), tuple(example.shape[1:]))
+        for p in range(model.chain.num_paths - 1)
+    }
+
+
+def of_plain(model: Any, row: dict[str, Any]) -> float:
+    """The efficiency of a row over that of plain networks, with the shares of the row on each path."""
+    macs, chain = offramp.profile(model, repeats=0).macs, model.chain
+    shares = [sum(row["exit_shares"][a : b + 1]) for a, b in zip(chain.starts, chain.ends, strict=True)]
+    spent = [*(row[f"path {p}_ms"] for p in range(chain.num_paths - 1)), row["static_ms"]]
+    in_time = row["static_ms"] / sum(s * ms for s, ms in zip(shares, spent, strict=True))
+    in_macs = macs.static / sum(s * path.static for s, path in zip(shares, macs.paths, strict=True))
+    return float(row["efficiency"] / (in_time / in_macs))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtimes", nargs="+", default=list(ALL), help="runtime:precision")
@@ -71,7 +106,9 @@ def main() -> None:
     for name in args.runtimes:
         runtime = open_runtime(*name.split(":"), args.threads)
         print(name, flush=True)
-        rows += bench_forced(model, shares, args.batch, args.images, args.rounds, True, runtime)
+        others = plain(model, runtime)
+        own = bench_forced(model, shares, args.batch, args.images, args.rounds, True, runtime, others)
+        rows += [{**row, "of_plain": of_plain(model, row)} for row in own] if args.tails else own
         at_ends[name] = ends(model, runtime, args.batch[-1], args)
         if not args.no_memory:
             policy = ForcedWork(model, shares).fixed(args.batch[-1])
