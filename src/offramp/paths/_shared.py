@@ -76,7 +76,7 @@ def _without_weights(head: nn.Module) -> nn.Module:
             for name in held:
                 held[name] = None
         # a BatchNorm would ask a state dict for a count that is not there, and call it unexpected then
-        module._load_from_state_dict = _nothing  # type: ignore[method-assign]
+        module._load_from_state_dict = _nothing  # type: ignore[method-assign, assignment]
     return head
 
 
