@@ -68,6 +68,7 @@ def test_ratios_are_of_the_same_pieces_by_the_clock():
     assert row["single_stream_ms"]["static"]["p50"] == 6000.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("shares", [[0.25, 0.25, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75]])
 def test_a_router_is_heeded_and_the_shares_are_met(runtime, shares):

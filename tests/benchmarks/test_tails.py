@@ -19,6 +19,8 @@ from offramp.policies import replay, spent
 from offramp.policies.threshold import Threshold
 from offramp.registry import OBJECTIVES
 
+pytestmark = pytest.mark.slow
+
 
 def model_of(**options):
     torch.manual_seed(0)

@@ -95,6 +95,7 @@ def test_live_is_what_was_calibrated():
     assert torch.equal(live.entry, replayed.entry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ucb", "ltt", "crc"])
 def test_a_promise_is_kept_with_a_router_whose_bias_is_fixed(costs, method):
     """Calibrated on one half of a world, read on another: class by class, and with the router's word on both."""

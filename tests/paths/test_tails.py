@@ -150,6 +150,7 @@ def test_a_model_with_paths_is_saved_and_loaded(tmp_path):
         assert torch.equal(again.model.route(x)[0], model.route(x)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_on_two_grids_is_written_and_read_after_a_step(head, shared, tmp_path):
@@ -176,6 +177,7 @@ def test_every_head_on_two_grids_is_written_and_read_after_a_step(head, shared, 
             assert torch.equal(expected, again)
 
 
+@pytest.mark.slow
 def test_a_run_of_shared_heads_with_statistics_is_resumed_to_the_same_bits(tmp_path):
     """Stopped after its first epoch, as a kill would, and started again."""
 
