@@ -33,12 +33,11 @@ def part_of(table: ExitTable, costs: CostTable, keep: Sequence[int]) -> tuple[Ex
 
 def _table(table: ExitTable, keep: Sequence[int], paths: Sequence[int]) -> ExitTable:
     chain, rows = table.chain, list(keep)
-    entered = [
-        _table(table.entered[path - 1], [k - chain.starts[path] for k in keep if k >= chain.starts[path]], left)
-        for i, path in enumerate(paths)
-        if i > 0 and table.entered
-        for left in [[p - path for p in paths[i:]]]
-    ]
+    entered = []
+    for i, path in enumerate(paths[1:] if table.entered else (), start=1):
+        start = chain.starts[path]
+        kept = [k - start for k in keep if k >= start]
+        entered.append(_table(table.entered[path - 1], kept, [p - path for p in paths[i:]]))
     return replace(
         table,
         outputs=table.outputs[rows],

@@ -35,18 +35,8 @@ class ForcedWork:
         if len(shares) != exits + 1:
             raise UsageError(f"{len(shares)} shares for {exits} early exits and the final one")
         self.model, self.shares, self.asked = model, shares, asked
-        self.policy([k for k, share in enumerate(shares) if share > 0], self._bias(torch.zeros(1, self.paths)))
         forced_shares(shares, 1)
-
-    @property
-    def paths(self) -> int:
-        """How many there are."""
-        return self.model.chain.num_paths
-
-    def policy(self, exits: Sequence[int], bias: tuple[float, ...] = ()) -> Policy:
-        """The policy for rows that leave at these exits."""
-        inner = Forced(tuple(exits), len(self.model.exits), self.model.task.scores[0], self.asked)
-        return Routed(inner, bias) if bias else inner
+        self._forced([k for k, share in enumerate(shares) if share > 0])
 
     def batches(self, batch: int, number: int) -> Iterator[tuple[Inputs, Policy]]:
         """So many batches, each with its policy; together they hold the shares, as closely as whole samples allow."""
@@ -62,21 +52,23 @@ class ForcedWork:
             bias = self._bias(said)
             order = self._on_paths(order, (said + torch.tensor(bias)).max(1).indices)
         for x, exits in zip(examples, order.split(batch), strict=True):
-            yield x, self.policy(exits.tolist(), bias)
+            inner = self._forced(exits.tolist())
+            yield x, Routed(inner, bias) if bias else inner
 
     def fixed(self, batch: int) -> Policy:
         """A policy for one batch of any samples, whatever a router says of them: each enters where it leaves."""
         exits = forced_shares(self.shares, batch).exits
         entries = tuple(self.model.chain.paths[k] for k in exits) if self.model.router is not None else None
-        return Forced(exits, len(self.model.exits), self.model.task.scores[0], self.asked, entries)
+        return self._forced(exits, entries)
+
+    def _forced(self, exits: Sequence[int], entries: tuple[int, ...] | None = None) -> Forced:
+        return Forced(tuple(exits), len(self.model.exits), self.model.task.scores[0], self.asked, entries)
 
     def _bias(self, said: Tensor) -> tuple[float, ...]:
         """With which the router sends the shares of the paths there, one path after the other."""
-        if self.model.router is None:
-            return ()
-        chain, bias, before = self.model.chain, [0.0], self.shares[: self.model.chain.ends[0] + 1]
-        known = sum(before)
-        for path in range(1, self.paths):
+        chain, bias = self.model.chain, [0.0]
+        known = sum(self.shares[: chain.ends[0] + 1])
+        for path in range(1, chain.num_paths):
             share = sum(self.shares[chain.starts[path] : chain.ends[path] + 1])
             known += share
             other = (said[:, :path] + torch.tensor(bias)).max(1).values

@@ -251,10 +251,10 @@ def _undecided(calls: Mapping[Way, Callable[..., Trace]], examples: Iterator[Inp
         wrong = [way for way, run in calls.items() if int(run(x).exit[0]) != _ends_at(way, chain)]
         if not wrong:
             return x
-    way = min(wrong, key=lambda way: ("leave", "pass").index(way[0]) if way[0] in ("leave", "pass") else 2)
-    what = "is wholly sure (score 1) of" if way[0] == "pass" else "has no score that is a number for"
-    exit_ = way[1] if way[0] in ("leave", "pass") else _ends_at(way, chain)
-    raise DataError(f"exit {exit_} {what} each of {_EXAMPLES} random samples, so that its head cannot be timed")
+    kind, number = wrong[-1]  # those that pass an exit come last, and say best what is amiss
+    what = "is wholly sure (score 1) of" if kind == "pass" else "has no score that is a number for"
+    k = number if kind == "pass" else _ends_at((kind, number), chain)
+    raise DataError(f"exit {k} {what} each of {_EXAMPLES} random samples, so that its head cannot be timed")
 
 
 def _noise(reads: Input, raw: bool = False) -> Iterator[Inputs]:
