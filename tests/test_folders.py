@@ -1,5 +1,6 @@
 """An artifact is the old one or the new one, whole: for a reader beside a writer, and after a kill at any moment."""
 
+import itertools
 import json
 import os
 import random
@@ -88,3 +89,83 @@ def test_where_there_are_no_links_files_are_copied(tmp_path, monkeypatch):
     with replacing(tmp_path, ("a",)) as new:
         (new / "a").write_text("1")
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a", "1")]
+
+
+class Steps:
+    """A thread that takes one step on the file system at a time, when it is allowed to."""
+
+    def __init__(self, work):
+        self.allowed, self.waiting = threading.Semaphore(0), threading.Semaphore(0)
+        self.over = False
+        self.thread = threading.Thread(target=self._run, args=(work,))
+
+    def start(self):
+        """Up to before its first step."""
+        self.thread.start()
+        self.waiting.acquire()
+
+    def _run(self, work):
+        try:
+            work()
+        finally:
+            self.over = True
+            self.waiting.release()
+
+    def gate(self):
+        """In the thread, before a step."""
+        self.waiting.release()
+        self.allowed.acquire()
+
+    def take(self, steps):
+        """From outside: let it take so many steps, fewer where it ends before."""
+        for _ in range(steps):
+            if not self.over:
+                self.allowed.release()
+                self.waiting.acquire()
+
+
+def test_whenever_a_writer_acts_a_reader_gets_one_version_whole(tmp_path, monkeypatch):
+    """The writer takes some steps between any two of the reader's, more between any later two, the rest at the end."""
+    own, writer, now = ("a", "b", "c"), None, {"tick": 0, "acts": {}}
+
+    def save(version):
+        with replacing(tmp_path, own) as new:
+            for name in own:
+                (new / name).write_text(str(version))
+
+    def stepped(method):
+        def call(*args, **kwargs):
+            if writer is not None and threading.current_thread() is writer.thread:
+                writer.gate()
+            return method(*args, **kwargs)
+
+        return call
+
+    def ticked(method):
+        def call(*args, **kwargs):
+            if writer is not None and threading.current_thread() is not writer.thread:
+                now["tick"] += 1
+                writer.take(now["acts"].pop(now["tick"], 0))
+            return method(*args, **kwargs)
+
+        return call
+
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, stepped(getattr(Path, name)))
+    for name in ("stat", "read_bytes"):
+        monkeypatch.setattr(Path, name, ticked(getattr(Path, name)))
+    seen = set()
+    for first, steps, pause in itertools.product(range(1, 12), range(1, 8), (1, 2, 4, 7)):
+        save(1)
+        now.update(tick=0, acts={first: steps, first + pause: 100})
+        writer = Steps(lambda: save(2))
+        writer.start()
+        found = read_whole(tmp_path, own)
+        writer.take(100)
+        writer.thread.join()
+        writer = None
+        versions = {content for content in found.values()}
+        assert found.keys() == {*own}
+        assert len(versions) == 1, f"{steps} steps before step {first} of the reader, the rest {pause} later: {found}"
+        seen |= versions
+    assert seen == {b"1", b"2"}

@@ -93,25 +93,31 @@ def read_whole(path: Path, own: Sequence[str]) -> dict[str, bytes]:
         OSError: a file cannot be read.
     """
     for _ in range(_TRIES):
-        place = _place(path)
         try:
-            before = _written(place / own[0])
+            before = _version(path, own)
+            place = path if before[1] is None else path / _NEXT
             found = {name: (place / name).read_bytes() for name in own if (place / name).exists()}
-            after = _written(place / own[0])
+            if _version(path, own) == before:
+                return found
         except FileNotFoundError:  # a writer has tidied up
             continue
-        if _place(path) == place and before == after:
-            return found
     raise OSError(f"{path} changed each of the {_TRIES} times that it was read")
+
+
+def _version(path: Path, own: Sequence[str]) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Which version stands in a folder, and which is coming.
+
+    The first is looked at first: a writer replaces it before all others while its own folder still stands. Were that
+    folder looked for before, it could come, and half of it be in place, before the first file is looked at, and go
+    before anybody looks for it again.
+    """
+    return _written(path / own[0]), _written(path / _NEXT)
 
 
 def _written(file: Path) -> tuple[int, int] | None:
     """Which writing of a file this is; its bytes would not tell a slow reader that two writers came and went."""
-    if not file.exists():
+    try:
+        about = file.stat()
+    except FileNotFoundError:
         return None
-    about = file.stat()
     return about.st_ino, about.st_mtime_ns
-
-
-def _place(path: Path) -> Path:
-    return path / _NEXT if (path / _NEXT).is_dir() else path
