@@ -264,14 +264,73 @@ def test_several_paths_are_timed_in_every_runtime(name, link, router):
     assert list(costs) == sorted(costs)
 
 
-def test_a_file_of_several_paths_is_timed_unless_it_asks_a_router(tmp_path):
+class FakeFile:
+    """A file of several paths in which nothing computes.
+
+    Args:
+        file: what a real one says of itself.
+        runtime: says what runs cost.
+        model: whose file it is.
+    """
+
+    precision, raw = "fp32", False
+
+    def __init__(self, file, runtime, model):
+        self.file, self._run = file, runtime.dynamic(model, file.policy)
+
+    def __call__(self, x, policy=None):
+        return self._run(x, policy)
+
+
+def known_costs(model, router, ahead=0.0):
+    """Costs of a model of two paths with two exits each that doubles add up without rounding."""
+    cheap = PartCosts(0.0, (0.0, 1.0, 2.0, 4.0), (0.25, 0.5), 0.0)
+    dear = PartCosts(0.0, (0.0, 8.0, 16.0, 32.0), (1.0, 2.0), 0.0, 0.0, (cheap,), router, ahead)
+    return replace(offramp.profile(model, repeats=0), seconds=dear)
+
+
+@pytest.mark.parametrize("router", ["cnn", "exit", None])
+def test_a_file_that_asks_its_router_is_timed(router, tmp_path):
+    """What the router reads of the cheap path cannot be told from it; every run that the file can do adds up."""
+    torch.manual_seed(0)
+    part = Part("exit", {"after": 1, "head": "linear"}) if router == "exit" else router
+    model = offramp.attach(tiny_vit(), [Exit(2), Exit(3)], tails=[2, 4], router=part).eval()
+    known = known_costs(model, *{"cnn": (0.125, 0.0), "exit": (0.125, 0.75), None: (0.0, 0.0)}[router])
+    policy = Routed(Threshold((0.9, None, 0.8, None, None)), (0.0, 0.0))
+    offramp.export_onnx(model, tmp_path / "m.onnx", policy)
+    runtime = FakePaths(known)
+    real = open_runtime("onnxruntime", threads=1).open(tmp_path / "m.onnx")
+    session = FakeFile(real.file, runtime, model)
+    found = profile_file(session, runtime, repeats=3, clock=runtime.clock)
+    assert found.asks
+    expected, measured = known.in_chain("seconds"), found.in_chain("seconds")
+    for heads in itertools.chain.from_iterable(itertools.combinations(range(5), n) for n in range(6)):
+        for entry in (0, 1):
+            costs = expected.to_exit(heads, entry, True)
+            assert measured.to_exit(heads, entry, True) == pytest.approx(costs)
+            assert measured.to_exit(heads, entry) == measured.to_exit(heads, entry, True)
+    assert offramp.CostTable.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_file_of_several_paths_is_timed(name, tmp_path):
     torch.manual_seed(0)
     model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], router="cnn").eval()
-    runtime, ticks = open_runtime("onnxruntime", threads=1), itertools.count()
-    offramp.export_onnx(model, tmp_path / "m.onnx", Threshold((0.9, 0.8, None)))
-    session = runtime.open(tmp_path / "m.onnx")
-    table = profile_file(session, runtime, repeats=2, clock=lambda: float(next(ticks)))
-    assert leaving(table, "seconds") == pytest.approx([1.0] * 4)
-    session.file = replace(session.file, policy=Routed(Threshold((0.9, 0.8, None)), (0.0, 0.1)))
-    with pytest.raises(UsageError, match="only files with a threshold policy"):
-        profile_file(session, runtime)
+    runtime = open_runtime(name, threads=1)
+    for policy in (Threshold((0.9, 0.8, None)), Routed(Threshold((0.9, 0.8, None)), (0.0, 0.1))):
+        offramp.export_onnx(model, tmp_path / "m.onnx", policy)
+        ticks = itertools.count()
+        table = profile_file(
+            runtime.open(tmp_path / "m.onnx"), runtime, repeats=2, clock=lambda ticks=ticks: float(next(ticks))
+        )
+        assert leaving(table, "seconds") == pytest.approx([1.0] * 4)
+        assert table.seconds.router == float(isinstance(policy, Routed)), "one tick and one, less one for both"
+
+
+def test_a_linked_file_that_asks_its_router_is_not_timed(tmp_path):
+    torch.manual_seed(0)
+    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], router="cnn", link="upsample").eval()
+    offramp.export_onnx(model, tmp_path / "m.onnx", Routed(Threshold((0.9, 0.8, None)), (0.0, 0.1)))
+    runtime = open_runtime("onnxruntime", threads=1)
+    with pytest.raises(UsageError, match="paths are linked"):
+        profile_file(runtime.open(tmp_path / "m.onnx"), runtime)

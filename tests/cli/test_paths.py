@@ -1,14 +1,18 @@
 """A recipe with tails and a router, verb by verb: trained, calibrated, evaluated, exported, asked."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers import RECIPE
 
 import offramp
 from offramp import Routed
 from offramp.artifact.saved import CARD
+from offramp.data import loader
 
 pytestmark = [pytest.mark.slow, pytest.mark.slowest]
 
@@ -42,6 +46,17 @@ def policies(routed, tmp_path_factory):
     middle = float((said[:, 0] - said[:, 1]).median())
     offramp.policies.save_policy(Routed(inner, (0.0, middle)), file)
     return file
+
+
+@pytest.fixture(scope="module")
+def int8_file(routed, policies, tmp_path_factory):
+    """The same as a file in int8."""
+    artifact = offramp.artifact.load_artifact(routed)
+    samples = offramp.pipeline.open_for(artifact, "digits").train
+    batches = [x for x, _ in loader(samples, artifact.model.input, 64)][:3]
+    path = tmp_path_factory.mktemp("int8") / "routed.onnx"
+    offramp.export_onnx(artifact.model, path, offramp.policies.load_policy(policies), int8=batches)
+    return path
 
 
 def test_the_card_says_what_paths_there_are(routed):
@@ -91,6 +106,30 @@ def test_the_file_answers_as_the_model(routed, policies, cli, photos, tmp_path, 
     assert [(r["label"], r["exit"], r["path"]) for r in found] == [(r["label"], r["exit"], r["path"]) for r in expected]
     code, out, _ = cli("predict", "-m", path, photos, "--runtime", runtime)
     assert "of path" in out
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [("--max-drop", "3"), ("--target-speedup", "1.3"), ("--risk", "0.2"), ("--max-cost", "1GMACs"), ("--measure",)],
+    ids=lambda goal: goal[0],
+)
+def test_a_file_that_asks_its_router_is_calibrated_as_it_is(int8_file, cli, tmp_path, goal):
+    """int8 has scores of its own: the file's own table, its own router, its own numbers afterwards."""
+    path = Path(shutil.copy(int8_file, tmp_path))
+    before = offramp.engine.open_runtime("onnxruntime", threads=1).open(path).file
+    options = ("--max-drop", "3", "--unit", "seconds", *goal) if goal == ("--measure",) else goal
+    code, _, err = cli("calibrate", path, "digits", "--threads", "1", *options)
+    assert code == 0, err
+    session = offramp.engine.open_runtime("onnxruntime", threads=1).open(path)
+    after = session.file
+    assert isinstance(after.policy, Routed)
+    assert after.about["costs"]["asks"], "whatever the policy is, the router is in its costs"
+    assert after.policy != before.policy
+    expected = after.policy.provenance["expected"]
+    pixels, _ = offramp.pipeline.file_batches(after, "digits", "validation")
+    traces = [session(x) for x, _ in pixels]
+    shares = [float(torch.cat([t.exit for t in traces]).eq(k).float().mean()) for k in range(6)]
+    assert shares == pytest.approx(expected["exit_shares"]), "the file does what calibration said it would"
 
 
 def test_bench_forces_shares_of_every_path(routed, cli):

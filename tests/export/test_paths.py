@@ -10,9 +10,9 @@ import torch
 from helpers import images, tiny_vit
 
 import offramp
-from offramp import Exit, Routed
-from offramp.engine import open_runtime
-from offramp.export.metadata import read_graph
+from offramp import Exit, Part, Routed
+from offramp.engine import open_runtime, tabulate_file
+from offramp.export.metadata import read_graph, store_policy
 from offramp.inputs import ImageInput
 from offramp.policies.threshold import Threshold
 
@@ -121,3 +121,40 @@ def test_images_that_are_no_squares(tmp_path):
     policy = middling(model, x)
     offramp.export_onnx(model, tmp_path / "m.onnx", policy)
     compare(open_runtime("onnxruntime", threads=1).open(tmp_path / "m.onnx")(x), offramp.run(model, x, policy))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("router", ["cnn", "exit", None])
+def test_a_file_gives_the_table_of_its_model(router, runtime, tmp_path):
+    """Every exit of every path, and what the router says; thresholds and bias of the file do not matter."""
+    part = Part("exit", {"after": 1, "head": "linear"}) if router == "exit" else router
+    model, x = model_of(tails=[2, 4], router=part), images(90)
+    policy = middling(model, x) if router else Routed(middling(model, x, False), (0.0, -1.0))
+    offramp.export_onnx(model, tmp_path / "m.onnx", policy)
+    batches = [(part, torch.zeros(len(part))) for part in x.split(40)]
+    expected = offramp.tabulate(model, batches)
+    computes = open_runtime(runtime, threads=1)
+    found = tabulate_file(computes.open(tmp_path / "m.onnx"), computes, batches)
+    assert found.chain == expected.chain
+    assert torch.allclose(found.outputs, expected.outputs, atol=1e-3)
+    assert found.route is not None
+    if router is None:
+        assert not found.route.any(), "without a router the bias alone decides"
+    else:
+        assert torch.allclose(found.route, expected.route, atol=1e-4)
+
+
+def test_a_file_that_asks_its_router_takes_a_policy_that_does_not(tmp_path):
+    """Everybody then begins at the cheapest path, and the router is still asked and counted."""
+    model, x = model_of(tails=[2, 4], router="cnn"), images(60)
+    routed = middling(model, x)
+    offramp.export_onnx(model, tmp_path / "m.onnx", routed)
+    store_policy(tmp_path / "m.onnx", routed.inner)
+    session = open_runtime("onnxruntime", threads=1).open(tmp_path / "m.onnx")
+    compare(session(x), offramp.run(model, x, routed.inner))
+    assert (session(x).entry == 0).all()
+    costs = offramp.CostTable.from_json(session.file.about["costs"])
+    plain, asked = offramp.profile(model, repeats=0), costs.macs.router
+    assert asked > 0
+    assert costs.to_exit((0,))[0] == pytest.approx(plain.to_exit((0,))[0] + asked)
+    assert costs.macs.static == plain.macs.static

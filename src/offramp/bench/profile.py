@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from offramp._batches import Inputs, each
+from offramp.bench._ways import Way, all_routed, ends_at, routed, ways_of, without_router
 from offramp.cost import in_turn, p95, profile
 from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.errors import DataError, UsageError
 from offramp.inputs import Input
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, Routed
+from offramp.policies import Policy, Routed, inner_of
 from offramp.policies.threshold import Threshold, is_gated
 from offramp.tasks import get_task
 from offramp.types import Chain, CostTable, PartCosts, Trace
@@ -28,10 +29,6 @@ from offramp.versions import host, versions
 if TYPE_CHECKING:
     from offramp.engine.file import FileSession
 
-Way = tuple[str, int]
-"""What is timed: a kind of run, and the number of an exit or a path."""
-_SURELY = 1e6
-"""A bias that no router speaks against."""
 _EXAMPLES = 16
 """How many random samples are tried until one is found that no exit is wholly sure of."""
 
@@ -73,9 +70,9 @@ def profile_in(
     """
     computes, chain = open_runtime(runtime), model.chain
     policy = Threshold((1.0,) * len(model.exits), model.task.scores[0])
-    ways: dict[Way, Policy] = {**_ways(policy, chain)}
+    ways: dict[Way, Policy] = {**ways_of(policy, chain)}
     if model.router is not None:
-        ways |= _routed(ways, chain)
+        ways |= routed(ways, chain)
     # a file that cannot switch its heads: one for each set of exits that are on
     fixed = isinstance(computes, FileRuntime) and not is_gated(policy, model.task, model.num_outputs)
     sessions: dict[Any, Session] = {}
@@ -98,6 +95,9 @@ def profile_file(
 ) -> CostTable:
     """The same for a self-exiting file, as it is: quantised, or with its own preprocessing of pictures of its own size.
 
+    A file that asks its router asks it in every run. What the router takes is then what a run that enters at the
+    cheapest path and goes over to the last takes less than the two alone.
+
     Args:
         session: the file, opened in the runtime.
         runtime: the runtime.
@@ -107,57 +107,29 @@ def profile_file(
         clock: as above.
 
     Raises:
-        UsageError: a file with another policy than thresholds, one that asks its router among them; repeats or a batch
-            below 1.
+        UsageError: a file with another policy than thresholds, or one that asks its router and whose paths are linked;
+            repeats or a batch below 1.
         DataError: as above.
     """
-    about, own = session.file.about, session.file.policy
+    about, own, chain = session.file.about, inner_of(session.file.policy), session.file.chain
     if not isinstance(own, Threshold) or not is_gated(own, get_task(about["task"]), about["num_outputs"]):
         raise UsageError(
             "only files with a threshold policy on scores that do not compare exits can be timed exit by exit"
         )
-    calls = {way: _call(session, rule) for way, rule in _ways(own, session.file.chain).items()}
+    if chain.linked and isinstance(session.file.policy, Routed):
+        raise UsageError(
+            "where paths are linked, a file that asks its router in every run cannot be timed part by part"
+        )
+    plain = ways_of(own, chain)
+    ways = all_routed(plain, chain) if isinstance(session.file.policy, Routed) else plain
+    calls = {way: _call(session, rule) for way, rule in ways.items()}
     conditions = {"runtime": runtime.name, "precision": session.precision, "threads": runtime.threads}
     costs, examples = CostTable.from_json(about["costs"]), _noise(session.file.input, session.raw)
     return _timed(costs, calls, conditions, examples, batch_size, repeats, tick, clock)
 
 
-def _ways(policy: Threshold, chain: Chain) -> dict[Way, Policy]:
-    """Rules to time.
-
-    ``whole``, p: everybody leaves at the end of path p, with no other exit on; ``leave``, k: everybody leaves at exit
-    k; ``pass``, k: everybody passes exit k and leaves at the end of its path.
-    """
-    final = len(chain.after) - 1
-    inside = [k for k in range(final) if k not in chain.ends]
-
-    def only(on: Mapping[int, float]) -> Threshold:
-        return replace(policy, thresholds=tuple(on.get(k) for k in range(final)))
-
-    ends = [{} if end == final else {end: 0.0} for end in chain.ends]
-    whole: dict[Way, Policy] = {("whole", path): only(end) for path, end in enumerate(ends)}
-    leave: dict[Way, Policy] = {("leave", k): only({k: 0.0}) for k in inside}
-    return whole | leave | {("pass", k): only({k: 1.0, **ends[chain.paths[k]]}) for k in inside}
-
-
-def _routed(ways: Mapping[Way, Policy], chain: Chain) -> dict[Way, Policy]:
-    """``router``, p: the router is asked and sends everybody to path p, the cheapest and the last."""
-    return {
-        ("router", path): Routed(ways["whole", path], tuple(_SURELY * (p == path) for p in range(chain.num_paths)))
-        for path in (0, chain.num_paths - 1)
-    }
-
-
 def _call(session: Session, rule: Policy) -> Callable[[Inputs], Trace]:
     return partial(session, policy=rule)
-
-
-def _ends_at(way: Way, chain: Chain) -> int:
-    """The exit where everybody leaves."""
-    kind, number = way
-    if kind == "leave":
-        return number
-    return chain.ends[chain.paths[number] if kind == "pass" else number]
 
 
 def _timed(
@@ -189,6 +161,8 @@ def _timed(
     seconds = in_turn({str(way): [partial(run, x)] for way, run in calls.items()}, repeats, device, tick, clock)
     runs = {way: [r[0] for r in seconds[str(way)]] for way in calls}
     medians, late = ({way: reduce(r) for way, r in runs.items()} for reduce in (statistics.median, p95))
+    if any(kind == "over" for kind, _ in calls):
+        medians, late = (without_router(spent, costs.chain) for spent in (medians, late))
     return replace(
         costs,
         seconds=_of_paths(costs, medians, medians),
@@ -248,12 +222,13 @@ def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequ
 def _undecided(calls: Mapping[Way, Callable[..., Trace]], examples: Iterator[Inputs], chain: Chain) -> Inputs:
     """One sample that leaves where each way says: at a threshold of 1 nobody should, and a score can reach 1."""
     for x in examples:
-        wrong = [way for way, run in calls.items() if int(run(x).exit[0]) != _ends_at(way, chain)]
+        wrong = [way for way, run in calls.items() if int(run(x).exit[0]) != ends_at(way, chain)]
         if not wrong:
             return x
     kind, number = wrong[-1]  # those that pass an exit come last, and say best what is amiss
-    what = "is wholly sure (score 1) of" if kind == "pass" else "has no score that is a number for"
-    k = number if kind == "pass" else _ends_at((kind, number), chain)
+    passes = kind in ("pass", "over")
+    what = "is wholly sure (score 1) of" if passes else "has no score that is a number for"
+    k = number if passes else ends_at((kind, number), chain)
     raise DataError(f"exit {k} {what} each of {_EXAMPLES} random samples, so that its head cannot be timed")
 
 

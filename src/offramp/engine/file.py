@@ -17,14 +17,14 @@ from offramp.export import export_onnx, export_static_onnx
 from offramp.export.metadata import ExportedFile
 from offramp.export.parts import holds, policy_inputs
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, inner_of
+from offramp.policies import Policy, Routed, inner_of, into
 from offramp.policies.forced import Forced
 from offramp.tasks import get_task
 from offramp.types import Network, Trace
 
 Arrays = Mapping[str, np.ndarray]
 Call = Callable[[Arrays], Mapping[str, np.ndarray]]
-"""Inputs by name to outputs by name: output, exit, score, and entry where the file asks a router."""
+"""Inputs by name to outputs by name: output, exit, score, and entry and route where the file asks a router."""
 
 
 def open_exported(model: EarlyExitModel, policy: Policy, opens: Callable[[Path], FileSession]) -> FileSession:
@@ -79,6 +79,25 @@ class FileSession:
             DataError: samples of another type or shape than the file takes.
             UsageError: another policy than the file's; an exit that it does not have.
         """
+        inputs, found = self._answers(x, policy, max_exit)
+        entry = torch.from_numpy(inputs["entries"]) if "entries" in inputs else found.get("entry")
+        path = torch.tensor(self.file.chain.paths)[found["exit"]]
+        return Trace(found["output"], found["exit"], found["score"], path, entry)  # type: ignore[arg-type]
+
+    def route(self, x: Inputs) -> Tensor | None:
+        """What the file's router says of a batch, before the bias, ``(B, paths)``; None where the file asks none.
+
+        Zeros where the model has no router and the bias alone decides. Arguments and errors as above.
+        """
+        own = self.file.policy
+        if not isinstance(own, Routed):
+            return None
+        return self._answers(x, into(own.inner, 0, self.file.chain.num_paths), 0)[1]["route"]
+
+    def _answers(
+        self, x: Inputs, policy: Policy | None, max_exit: int | None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
+        """What the graph was given, and what it gave."""
         self.file.input.check(x, self.raw)
         given = dict(zip(self.file.input.shapes, (part.cpu().numpy() for part in parts(x)), strict=True))
         inputs = {**given, **self._numbers(self.file.policy if policy is None else policy, count(x))}
@@ -86,10 +105,7 @@ class FileSession:
         if max_exit is not None and not 0 <= max_exit <= last:
             raise UsageError(f"max_exit is {max_exit}; the file has exits 0 to {last}")
         inputs["max_exit"] = np.array(last if max_exit is None else max_exit)
-        found = {name: torch.from_numpy(np.asarray(part)) for name, part in self._call(inputs).items()}
-        entry = torch.from_numpy(inputs["entries"]) if "entries" in inputs else found.get("entry")
-        path = torch.tensor(self.file.chain.paths)[found["exit"]]
-        return Trace(found["output"], found["exit"], found["score"], path, entry)  # type: ignore[arg-type]
+        return inputs, {name: torch.from_numpy(np.asarray(part)) for name, part in self._call(inputs).items()}
 
     def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
         own = self.file.policy

@@ -13,6 +13,7 @@ from offramp._batches import Inputs, count, loaded, to
 from offramp.engine.runtime import Runtime
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, evaluating
+from offramp.policies import Policy, Routed, inner_of, into
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
 from offramp.types import Chain, ExitTable
@@ -92,7 +93,9 @@ def tabulate_file(
     loader: Iterable[tuple[Inputs, Tensor]],
     provenance: Mapping[str, Any] | None = None,
 ) -> ExitTable:
-    """The same for a self-exiting file. Exits that its policy does not ask cannot be told from the next that is.
+    """The same for a self-exiting file, with what its router says where it asks one.
+
+    Exits that the file's policy does not ask cannot be told from the next that is.
 
     Args:
         session: the file, opened in the runtime.
@@ -106,14 +109,17 @@ def tabulate_file(
     about = session.file.about
     chain = session.file.chain
     own = session.file.policy
-    if not isinstance(own, Threshold):
+    inner = inner_of(own)
+    if not isinstance(inner, Threshold):
         raise UsageError("only files with a threshold policy hold all exits: export the model with one")
     if chain.linked:
         raise UsageError("where paths are linked, an answer depends on where a sample entered: tabulate the model")
-    never = replace(own, thresholds=(None,) * len(own.thresholds))
+    never: Policy = replace(inner, thresholds=(None,) * len(inner.thresholds))
+    if isinstance(own, Routed):
+        never = into(never, 0, chain.num_paths)
 
     def said(x: Inputs) -> Said:
-        return Said([[session(x, never, max_exit=k).output for k in range(len(chain.after))]], None)
+        return Said([[session(x, never, max_exit=k).output for k in range(len(chain.after))]], session.route(x))
 
     found = {"runtime": runtime.name, "precision": session.precision, "versions": versions()}
     heads = tuple(e["head"] for e in about["exits"])

@@ -144,6 +144,8 @@ class Join:
         self.thresholds = thresholds
         self.entry: ir.Value | None = None
         """The path of each sample, ``(B,)``, where they do not all enter at the first."""
+        self.said: ir.Value | None = None
+        """What the router says of each sample before the bias, ``(B, paths)``, where the policy asks it."""
 
     def through(self, body: Body, given: Inside, bias: ir.Value | None, entries: ir.Value | None) -> list[ir.Value]:
         """From the parts of a batch to the answers of all.
@@ -193,6 +195,7 @@ class Join:
                 lambda branch: branch.call(route, given.h),
                 lambda branch: [branch.nothing(example) for example in self.graphs.routed],
             )
+        self.said = said[0]
         together = body.op("Add", said[0], bias)
         self.entry = body.op("ArgMax", together, axis=1, keepdims=0)
         return said[1:]

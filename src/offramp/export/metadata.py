@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from offramp.errors import ArtifactError, UsageError
 from offramp.export.parts import holds, policy_inputs
 from offramp.inputs import Input, input_from_json, input_to_json
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, check_fits, policy_from_json, policy_to_json
+from offramp.policies import Policy, Routed, check_fits, into, policy_from_json, policy_to_json
 from offramp.registry import check_packages, packages
 from offramp.tasks import get_task, task_name
 from offramp.types import Chain, chain_of
@@ -88,7 +88,7 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> 
         "linked": model.chain.linked,
         "policy": rule,
         "precision": precision,
-        "costs": profile(model, repeats=0).to_json(),
+        "costs": replace(profile(model, repeats=0), asks=isinstance(policy, Routed)).to_json(),
         "versions": versions(),
     }
 
@@ -179,7 +179,8 @@ def store_policy(path: str | Path, policy: Policy) -> None:
 
     Args:
         path: the file.
-        policy: of the same kind as the file's, with the same exits.
+        policy: of the same kind as the file's, with the same exits. A file that asks its router takes one that does not
+            as well: everybody then enters at the cheapest path.
 
     Raises:
         ArtifactError: no file of Offramp's.
@@ -187,6 +188,8 @@ def store_policy(path: str | Path, policy: Policy) -> None:
         DataError: the file cannot be written.
     """
     changed, file = read_graph(path)
+    if isinstance(file.policy, Routed) and not isinstance(policy, Routed):
+        policy = into(policy, 0, file.chain.num_paths)
     if not holds(file.policy, policy, get_task(file.about["task"]), file.about["num_outputs"]):
         raise UsageError("the file holds another kind of policy, or other exits: export the model with it")
     numbers = policy_inputs(policy)

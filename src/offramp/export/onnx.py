@@ -167,9 +167,10 @@ def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[T
     _named(outputs[0], "output", ir.DataType.FLOAT, ("batch", model.num_outputs))
     _named(outputs[1], "exit", ir.DataType.INT64, ("batch",))
     _named(outputs[2], "score", ir.DataType.FLOAT, ("batch",))
-    if bias is not None and join.entry is not None:
-        outputs = [*outputs, join.entry]
+    if join.said is not None and join.entry is not None:
+        outputs = [*outputs, join.entry, join.said]
         _named(outputs[3], "entry", ir.DataType.INT64, ("batch",))
+        _named(outputs[4], "route", ir.DataType.FLOAT, ("batch", model.chain.num_paths))
     body.initializers += defaults
     return _model(body.graph(inputs, outputs, "offramp"))
 

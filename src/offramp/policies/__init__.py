@@ -7,7 +7,7 @@ from offramp.policies._costs import spent
 from offramp.policies._policy import Policy, score_of
 from offramp.policies._saved import check_fits, load_policy, policy_from_json, policy_to_json, save_policy
 from offramp.policies.replay import replay
-from offramp.policies.routed import Routed, entries, inner_of
+from offramp.policies.routed import Routed, entries, inner_of, into
 
 __all__ = [
     "Policy",
@@ -15,6 +15,7 @@ __all__ = [
     "check_fits",
     "entries",
     "inner_of",
+    "into",
     "load_policy",
     "policy_from_json",
     "policy_to_json",

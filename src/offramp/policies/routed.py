@@ -16,6 +16,9 @@ from offramp.policies.forced import Forced
 from offramp.search import Seen
 from offramp.types import Decision, Evidence, State
 
+_SURELY = 1e6
+"""More than any router says."""
+
 
 @runtime_checkable
 class Enters(Protocol):
@@ -108,6 +111,11 @@ class Routed:
 def inner_of(policy: Policy) -> Policy:
     """The policy that says who leaves where, without what says where to enter."""
     return policy.inner if isinstance(policy, Routed) else policy
+
+
+def into(policy: Policy, path: int, paths: int) -> Routed:
+    """A policy with a bias that no router speaks against: everybody enters at one path of so many."""
+    return Routed(policy, tuple(_SURELY * (p == path) for p in range(paths)))
 
 
 def entries(policy: Policy, route: Callable[[], Tensor]) -> Tensor | None:

@@ -99,6 +99,7 @@ class ChainCosts:
         links: what each path but the first takes to go on from the one before.
         router: what the router takes.
         ahead: what it reads of the cheapest path, which those who enter there do not compute again.
+        asks: whether the router is asked whatever the policy is.
     """
 
     chain: Chain
@@ -107,6 +108,7 @@ class ChainCosts:
     links: tuple[float, ...] = ()
     router: float = 0.0
     ahead: float = 0.0
+    asks: bool = False
 
     @property
     def static(self) -> float:
@@ -123,7 +125,7 @@ class ChainCosts:
         """
         chain, runs = self.chain, self.chain.runs(heads)
         entry = chain.entered(heads)[entry]
-        spent = self.router + (self.ahead if entry else 0.0) if routed else 0.0
+        spent = self.router + (self.ahead if entry else 0.0) if routed or self.asks else 0.0
         costs = []
         for k, path in enumerate(chain.paths):
             if path >= entry and runs[k]:

@@ -66,6 +66,7 @@ class CostTable:
         conditions: device, threads, precision, versions.
         p95: the 95th percentile of the seconds.
         linked: whether paths are linked.
+        asks: whether the router is asked in every run, as in a file that was exported with it.
     """
 
     after: tuple[int, ...]
@@ -75,6 +76,7 @@ class CostTable:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     p95: PartCosts | None = None
     linked: bool = False
+    asks: bool = False
 
     @property
     def chain(self) -> Chain:
@@ -101,7 +103,7 @@ class CostTable:
             heads += [*path.heads, path.final]
         segments[-1] += heads.pop()
         links = tuple(path.link for path in parts.paths[1:])
-        return ChainCosts(chain, tuple(segments), tuple(heads), links, parts.router, parts.ahead)
+        return ChainCosts(chain, tuple(segments), tuple(heads), links, parts.router, parts.ahead, self.asks)
 
     def to_exit(
         self, heads: Sequence[int], unit: str = "macs", entry: int = 0, routed: bool = False
