@@ -36,7 +36,7 @@ BACKBONES = {
 @pytest.mark.parametrize("task", ["classification", "counting"])
 def test_a_final_head_goes_the_whole_road(kind, task, tmp_path):
     torch.manual_seed(0)
-    final = Exit(len(offramp.backbones.cut(BACKBONES[kind]()).steps), "mlp", {"hidden": [1.0]})
+    final = Exit(len(offramp.backbones.cut(BACKBONES[kind]()).steps), "mlp", {"hidden": [16]})
     outputs = 7 if task == "classification" else None
     model = offramp.attach(BACKBONES[kind](), [Exit(1)], task, final=final, num_outputs=outputs).eval()
     x = model.input.example(12, torch.Generator().manual_seed(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,16 @@ BACKBONE = BackboneSection(
 )
 QUARTERS = (3, 6, 9)
 METHODS = ("frozen", "joint", "alternating-weighted", "mixed", "self-distillation", "lgvit")
-SEVEN = ("mlp", "cnn-ignore", "cnn-add", "cnn-project", "vit", "mixer", "resmlp")
+SEVEN: Mapping[str, dict[str, Any]] = {
+    "mlp": {"hidden": (512, 128), "activation": "gelu", "dropout": 0.0},
+    "cnn-ignore": {"hidden": ()},
+    "cnn-add": {"hidden": ()},
+    "cnn-project": {"hidden": (), "project": "token"},
+    "vit": {"hidden": (), "block_dropout": 0.0},
+    "mixer": {"hidden": (), "class_token": "drop", "norm": "channels"},
+    "resmlp": {"hidden": (), "class_token": "drop", "init_values": 0.1},
+}
+"""The heads of 2106.15183 as their ports have them, with little behind them, and not as their authors built them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ def _none(model: Any) -> list[Exit]:
 
 def all_heads(model: Any) -> list[Exit]:
     """Every head at a quarter, half and three quarters of the depth."""
-    return [Exit(after, head) for head in HEADS for after in QUARTERS]
+    return [Exit(after, head, SEVEN.get(head, {})) for head in HEADS for after in QUARTERS]
 
 
 def layout(name: str) -> Callable[[Any], list[Exit]]:
@@ -62,7 +71,7 @@ def layout(name: str) -> Callable[[Any], list[Exit]]:
 
     def exits(model: Any) -> list[Exit]:
         places = layouts.lgvit(model)
-        return places if name == "lgvit" else [Exit(e.after, name) for e in places]
+        return places if name == "lgvit" else [Exit(e.after, name, SEVEN.get(name, {})) for e in places]
 
     return exits
 

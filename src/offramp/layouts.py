@@ -56,9 +56,20 @@ def lgvit(backbone: Any, exits: int = 8) -> list[Exit]:
     return [Exit(after, head.head, head.options) for after, head in zip(scaled, heads, strict=True)]
 
 
+def multi_exit(backbone: Any, head: str = "cnn-add", **options: Any) -> list[Exit]:
+    """The places of 2106.15183: one of its heads, a module of its own, after every block but the last.
+
+    Args:
+        backbone: a timm model.
+        head: one of the seven, or any other.
+        options: of the head.
+    """
+    return [Exit(after, head, options) for after in range(1, len(cut(backbone).steps))]
+
+
 def every_block(backbone: Any, head: str = "linear") -> list[Exit]:
-    """One exit after every block but the last (2106.15183; SDN, PABEE, PCEE and BERxiT in LGViT's comparison)."""
-    return [Exit(after, head) for after in range(1, len(cut(backbone).steps))]
+    """One exit after every block but the last (SDN, PABEE, PCEE and BERxiT in LGViT's comparison)."""
+    return multi_exit(backbone, head)
 
 
 def equal_macs(backbone: Any, exits: int, head: str = "linear") -> list[Exit]:

@@ -38,19 +38,29 @@ HEADS = Table(
         ),
         "mlp": Entry(
             "offramp.heads.mlp:MLP",
-            "the same reading through a perceptron with two hidden layers",
+            "the class token through a perceptron with two hidden layers",
             "2106.15183",
         ),
         "cnn-ignore": Entry(
-            "offramp.heads.cnn:CNNIgnore", "patches as a map through one convolution, class token ignored", "2106.15183"
+            "offramp.heads.cnn:CNNIgnore",
+            "patches as a map through one convolution, then a perceptron; class token ignored",
+            "2106.15183",
         ),
         "cnn-add": Entry("offramp.heads.cnn:CNNAdd", "the same, class token added to every patch", "2106.15183"),
         "cnn-project": Entry(
             "offramp.heads.cnn:CNNProject", "the same, class token joined to every patch and projected", "2106.15183"
         ),
-        "vit": Entry("offramp.heads.vit:ViT", "one more encoder block, then the class token", "2106.15183"),
-        "mixer": Entry("offramp.heads.mixer:Mixer", "one MLP-Mixer block, then the mean of the patches", "2106.15183"),
-        "resmlp": Entry("offramp.heads.resmlp:ResMLP", "one ResMLP layer, then the mean of the patches", "2106.15183"),
+        "vit": Entry(
+            "offramp.heads.vit:ViT", "one more encoder block, then a perceptron on the class token", "2106.15183"
+        ),
+        "mixer": Entry(
+            "offramp.heads.mixer:Mixer",
+            "one MLP-Mixer block, then a perceptron on the mean of the tokens",
+            "2106.15183",
+        ),
+        "resmlp": Entry(
+            "offramp.heads.resmlp:ResMLP", "one ResMLP layer, then a perceptron on the mean of the tokens", "2106.15183"
+        ),
         "lph": Entry(
             "offramp.heads.lph:LPH",
             "local perception: convolutions over the patch map, for shallow exits",
