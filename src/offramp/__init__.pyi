@@ -23,6 +23,7 @@ from .policies import Routed as Routed
 from .policies import replay as replay
 from .registry import register as register
 from .training import Curriculum as Curriculum
+from .training import Features as Features
 from .training import Teacher as Teacher
 from .training import train as train
 from .types import CostTable as CostTable

@@ -6,8 +6,9 @@ together. The loop knows nothing else of them. A new one is one file in ``object
 """
 
 from offramp.training.curriculum import Curriculum
+from offramp.training.features import Features
 from offramp.training.loop import train
 from offramp.training.objective import Batch, Objective, Plan, Stage
 from offramp.training.teacher import Teacher
 
-__all__ = ["Batch", "Curriculum", "Objective", "Plan", "Stage", "Teacher", "train"]
+__all__ = ["Batch", "Curriculum", "Features", "Objective", "Plan", "Stage", "Teacher", "train"]

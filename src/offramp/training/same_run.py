@@ -64,7 +64,7 @@ def frozen(model: nn.Module, trained: Iterable[nn.Parameter]) -> dict[str, Any]:
     """A digest of the parameters that are not trained, which a run takes as they come."""
     learning = {id(p) for p in trained}
     rest = {name: p for name, p in model.named_parameters() if id(p) not in learning}
-    return {"weights that are not trained": _digest(rest) if rest else None}
+    return {"weights that are not trained": digest(rest) if rest else None}
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Stream):
         return {"stream": _path(type(value.batches.dataset)), "batches": len(value)}
     if isinstance(value, nn.Module):
-        return {"class": _path(type(value)), "weights": _digest(value.state_dict())}
+        return {"class": _path(type(value)), "weights": digest(value.state_dict())}
     if isinstance(value, np.ndarray | np.generic | torch.Tensor):
         return value.tolist()
     if isinstance(value, partial):
@@ -134,12 +134,13 @@ def _path(named: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """A digest of tensors by name."""
+    found = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+        found.update(name.encode())
+        found.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _differences(kept: Any, wanted: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
