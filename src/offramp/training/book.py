@@ -63,7 +63,7 @@ class Book:
         model: EarlyExitModel,
         optimizer: torch.optim.Optimizer,
         kept: nn.Module,
-    ) -> None:
+    ) -> dict[str, list[float]] | None:
         """Write down a step, where it is one to be written down.
 
         Args:
@@ -73,27 +73,32 @@ class Book:
             optimizer: its state.
             kept: the model, or the moving average of its weights.
 
+        Returns:
+            at the end of an epoch, what ``validate`` gave in the first process; else None.
+
         Raises:
             DataError: a loss that is not finite, or a disk that is full.
         """
         epoch, epoch_ends = step / self.per_epoch, step % self.per_epoch == 0
         due = epoch_ends or time.monotonic() - self._saved >= self.checkpoint_seconds
         if step % _LOG_EVERY and not due:
-            return  # reading numbers would wait for the device
+            return None  # reading numbers would wait for the device
         numbers = {name: float(value.detach()) for name, value in values.items()}
         if not np.isfinite(numbers["loss"]):
             raise DataError(f"the loss is not finite at step {step}: lower the learning rate")
         self.bar(step, f"loss {numbers['loss']:.3f}")
         if self.log is None:
-            return
+            return None
         self._write(step, epoch=epoch, lr=optimizer.param_groups[0]["lr"], **numbers)
+        metrics = None
         if epoch_ends:
-            self._end_epoch(step, round(epoch), numbers["loss"], kept)
+            metrics = self._end_epoch(step, round(epoch), numbers["loss"], kept)
         if due:
             save_checkpoint(self.folder, step, model, optimizer, kept)
             self._saved = time.monotonic()
+        return metrics
 
-    def _end_epoch(self, step: int, epoch: int, loss: float, kept: Any) -> None:
+    def _end_epoch(self, step: int, epoch: int, loss: float, kept: Any) -> dict[str, list[float]] | None:
         metrics = None if self.validation is None else validate(kept, self.validation, self.batch_size)
         if metrics is not None:
             self._write(step, epoch=float(epoch), validation=metrics)
@@ -101,6 +106,7 @@ class Book:
             seconds = time.monotonic() - self._began
             say(_line(self.what, epoch, self.epochs, loss, metrics, seconds))
             self._began = time.monotonic()
+        return metrics
 
     def _write(self, step: int, **values: Any) -> None:
         assert self.log is not None

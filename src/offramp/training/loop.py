@@ -24,6 +24,7 @@ from offramp.training._modes import activations
 from offramp.training.curriculum import Curriculum, difficulties
 from offramp.training.objective import Objective, Plan, Stage
 from offramp.training.same_run import definition, frozen, same_run
+from offramp.training.schedule import SCHEDULES, check_plateau
 from offramp.training.stage import StageRunner
 from offramp.training.targets import Targets
 from offramp.training.teacher import Teacher
@@ -41,6 +42,7 @@ def train(
     accumulate: int = 1,
     optimizer: str = "adamw",
     learning_rate: float = 1e-3,
+    schedule: str = "cosine",
     layer_decay: float | None = None,
     weight_decay: float = 0.05,
     warmup_epochs: float = 1.0,
@@ -85,10 +87,12 @@ def train(
             that of the whole step, and batch norms see the parts.
         optimizer: a name of timm's (``timm.optim.list_optimizers()``).
         learning_rate: at the top of the schedule.
+        schedule: ``cosine``; or ``plateau``, for objectives that train heads alone: each exit's rate falls, and it
+            stops, when it does not gain on ``validation`` (``training.schedule.Plateau``), after ``epochs`` at most.
         layer_decay: by which the learning rate is multiplied from each block to the one before it, as timm's
             ``layer_decay``; a head learns as the block behind it.
         weight_decay: on matrices; biases, norms and what timm exempts have none.
-        warmup_epochs: how long the learning rate rises, in epochs.
+        warmup_epochs: how long the learning rate rises, in epochs, before it falls by the cosine.
         clip: the largest norm of the gradient; None clips nothing.
         precision: ``bf16`` or ``fp32``.
         augment: arguments for ``timm.data.create_transform`` in training; None for the evaluation transform.
@@ -124,6 +128,10 @@ def train(
     validation = None if validation is None else as_samples_or_stream(validation)
     if isinstance(data, Stream) and (augment is not None or curriculum is not None):
         raise UsageError("a stream is taken as it comes: augment and curriculum are for samples that have numbers")
+    if schedule not in SCHEDULES:
+        raise UsageError(unknown("schedule", schedule, SCHEDULES))
+    if schedule == "plateau" and (validation is None or layer_decay is not None):
+        raise UsageError("the schedule plateau needs validation data, and has no layer_decay")
     if accumulate < 1 or accumulate > batch_size:
         raise UsageError(f"a batch of {batch_size} cannot be computed in {accumulate} parts")
     if curriculum is not None and teacher is None:
@@ -145,6 +153,7 @@ def train(
             "accumulate": accumulate,
             "optimizer": optimizer,
             "learning_rate": learning_rate,
+            "schedule": schedule,
             "layer_decay": layer_decay,
             "weight_decay": weight_decay,
             "warmup_epochs": warmup_epochs,
@@ -170,6 +179,7 @@ def train(
         accumulate=accumulate,
         optimizer=optimizer,
         learning_rate=learning_rate,
+        schedule=schedule,
         layer_decay=layer_decay,
         weight_decay=weight_decay,
         warmup_epochs=warmup_epochs,
@@ -188,6 +198,8 @@ def train(
         shares = _share_out(epochs, [stage.share for stage in stages])
         for stage in stages:
             trained += stage.objective.trained(model)  # it refuses what it cannot train
+            if schedule == "plateau":
+                check_plateau(model, trained)
             own = stage.samples or data
             if isinstance(own, Samples) and batch_size > (count := len(own)):
                 raise UsageError(f"a batch of {batch_size} from {count} samples: no step can be made")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import timm.optim
-import timm.scheduler
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -20,12 +20,14 @@ from offramp._batches import Inputs, count, each, take
 from offramp._progress import progress_bar, terminal
 from offramp.data import Prepared, Samples, Stream
 from offramp.model import EarlyExitModel
+from offramp.tasks import Task, direction
 from offramp.training._modes import attention_for, only
 from offramp.training.book import Book
 from offramp.training.checkpoint import checkpoints, load_checkpoint
 from offramp.training.feed import Feed, feed
-from offramp.training.log import Log
+from offramp.training.log import Log, read_log
 from offramp.training.objective import Batch, Objective
+from offramp.training.schedule import Cosine, Plateau, by_exit
 from offramp.training.targets import Targets
 
 
@@ -41,6 +43,7 @@ class StageRunner:
     accumulate: int
     optimizer: str
     learning_rate: float
+    schedule: str
     layer_decay: float | None
     weight_decay: float
     warmup_epochs: float
@@ -88,6 +91,7 @@ class StageRunner:
                 lr=self.learning_rate,
                 weight_decay=self.weight_decay,
                 layer_decay=self.layer_decay,
+                param_group_fn=by_exit(self.weight_decay) if self.schedule == "plateau" else None,
             )
             average = None if self.ema is None else ModelEmaV3(model, decay=self.ema, use_warmup=True)
             kept = model if average is None else average.module
@@ -98,7 +102,10 @@ class StageRunner:
                 return Prepared(samples, model.input, self.augment, self.seed)
 
             coming = feed(data, prepare, self.batch_size, epochs, self.seed, start, self.workers, pool)
-            schedule = self._schedule(optimizer, coming)
+            schedule = self._schedule(optimizer, coming, model)
+            for line in read_log(folder / "log.jsonl"):
+                if "validation" in line and line["step"] <= start:
+                    schedule.after_epoch(_quality(model.task, line["validation"]))
             skips = getattr(objective, "skips_parameters", False)
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=skips)
             module, stepper, batches = accelerator.prepare(_Step(model, objective), optimizer, coming.batches)
@@ -106,7 +113,9 @@ class StageRunner:
             with progress_bar(what, coming.total, start, self.progress and terminal()) as bar:
                 book = self._book(folder, what, coming, bar, log)
                 for step, (inputs, targets) in enumerate(coming.over(batches), start=start + 1):
-                    schedule.step_update(step - 1)
+                    if schedule.over:
+                        break
+                    schedule.before(step - 1)
                     mixes = self.mixing_epochs is None or step <= self.mixing_epochs * coming.per_epoch
                     values = self._learn(module, inputs, targets, step, mixes)
                     if self.clip is not None:
@@ -115,7 +124,9 @@ class StageRunner:
                     stepper.zero_grad()
                     if average is not None:
                         average.update(model, step)
-                    book.after(step, values, model, optimizer, kept)
+                    metrics = book.after(step, values, model, optimizer, kept)
+                    if step % coming.per_epoch == 0 and self.schedule == "plateau":
+                        schedule.after_epoch(_quality(model.task, _shared(metrics)))
             accelerator.wait_for_everyone()
             accelerator.free_memory()
         if average is not None:
@@ -159,15 +170,10 @@ class StageRunner:
             log,
         )
 
-    def _schedule(self, optimizer: torch.optim.Optimizer, coming: Feed) -> Any:
-        return timm.scheduler.CosineLRScheduler(
-            optimizer,
-            t_initial=max(coming.total, 1),
-            warmup_t=min(round(self.warmup_epochs * coming.per_epoch), max(coming.total - 1, 0)),
-            warmup_lr_init=0.0,
-            warmup_prefix=True,
-            t_in_epochs=False,
-        )
+    def _schedule(self, optimizer: torch.optim.Optimizer, coming: Feed, model: EarlyExitModel) -> Cosine | Plateau:
+        if self.schedule == "plateau":
+            return Plateau(optimizer, model.heads)
+        return Cosine(optimizer, coming.total, round(self.warmup_epochs * coming.per_epoch))
 
 
 class _Step(nn.Module):
@@ -184,6 +190,18 @@ class _Step(nn.Module):
 def _channels_last(x: Tensor) -> Tensor:
     """Convolutions are quicker in this layout."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def _quality(task: Task, metrics: Mapping[str, Sequence[float]]) -> list[float]:
+    """What an epoch was worth at each exit, the more the better."""
+    return [direction(task) * value for value in metrics[task.metric]]
+
+
+def _shared(metrics: Any) -> Any:
+    """What the first process found, in all of them."""
+    found = [metrics]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def _sum(said: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
