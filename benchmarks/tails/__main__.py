@@ -11,7 +11,7 @@ from benchmarks import RESULTS, publish
 from benchmarks.tails import __doc__ as summary
 from benchmarks.tails.methods import Readings
 from benchmarks.tails.picture import draw
-from benchmarks.tails.plan import BACKBONE, FIELDS, MT_VIT, OWN_HEADS, ROUTER_SETTINGS, SETTINGS, own_heads, runs
+from benchmarks.tails.plan import BACKBONE, FIELDS, FROZEN_SETTINGS, MT_VIT, OWN_HEADS, SETTINGS, own_heads, runs
 from benchmarks.tails.result import heads_compared, result
 from benchmarks.tails.timing import merged, times
 from benchmarks.tails.training import splits_of, train
@@ -42,12 +42,12 @@ def main() -> None:
     classes = len(splits.classes or ())
     readings = Readings(place, work, args.seeds, classes)
     found = result(readings)
-    own, shared = readings.of(OWN_HEADS, 0), readings.of("tails", 0)
+    own, shared = readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0)
     found["heads"] = heads_compared(own, shared)
     found["merged"] = merged(readings, splits, work)
     found["times"] = times(readings, splits, work, args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
-    setting = {"backbone": BACKBONE, "settings": SETTINGS, "routers": ROUTER_SETTINGS, "mt_vit": MT_VIT}
+    setting = {"backbone": BACKBONE, "settings": SETTINGS, "frozen": FROZEN_SETTINGS, "mt_vit": MT_VIT}
     publish(f"tails-{args.field}", {"data": about, **setting, "seeds": args.seeds, **found})
     draw(found, place.name, RESULTS / f"tails-{args.field}.png")
 

@@ -18,20 +18,12 @@ SPEEDUPS = (1.5, 2.0, 2.5, 3.0, 3.5)
 """Budgets: MACs speed-ups that policies are chosen for."""
 
 
-def _ends(chain: Chain) -> list[int]:
-    return list(chain.ends)
-
-
 def _two_ends(chain: Chain) -> list[int]:
     return [chain.ends[0], chain.ends[-1]]
 
 
 def _all(chain: Chain) -> list[int]:
     return list(range(len(chain.paths)))
-
-
-def _longest(chain: Chain) -> list[int]:
-    return list(range(chain.starts[-1], len(chain.paths)))
 
 
 @dataclass(frozen=True)
@@ -66,16 +58,14 @@ CASCADE = "cascade of paths"
 TWO = "cascade of two paths"
 LINKED = "cascade of two paths, linked"
 METHODS: Mapping[str, Method] = {
-    CASCADE: Method("tails", _ends),
+    CASCADE: Method("tails", _all),
     TWO: Method("tails", _two_ends),
-    LINKED: Method("links", _ends),
-    **{f"routed: {name}": Method(run, _ends, True, False) for name, run in ROUTERS.items()},
-    **{f"routed, then cascade: {name}": Method(run, _ends, True) for name, run in ROUTERS.items()},
+    LINKED: Method("links", _all),
+    **{f"routed: {name}": Method(run, _all, True, False) for name, run in ROUTERS.items()},
+    **{f"routed, then cascade: {name}": Method(run, _all, True) for name, run in ROUTERS.items()},
     "exits only": Method("exits", _all),
-    "exits only, weights of the tails": Method("tails", _longest),
-    "tails and exits": Method("tails", _all),
-    "two tails and exits, linked": Method("links", _all),
-    "tails and exits, routed: cnn, labels": Method("cnn-labels", _all, True),
+    "tails and exits": Method("tails-exits", _all),
+    "tails and exits, routed: cnn, labels": Method("tails-exits", _all, True),
 }
 
 

@@ -40,7 +40,7 @@ def _macs(axes: Axes, result: dict[str, Any]) -> None:
         axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, marker="o", markersize=3.5, label=method)
     for rows, marker, label in (
         (result["tails_alone"], "s", "one tail for all"),
-        (result["trained_alone"], "D", "backbone trained alone, by size of image"),
+        (result["smaller_images"], "D", "the backbone alone, by size of image"),
     ):
         points = [(row["macs_speedup"]["mean"], 100 * row["accuracy"]["mean"]) for row in rows.values()]
         axes.plot(*zip(*points, strict=True), marker, color=_INK, markersize=5, fillstyle="none", label=label)

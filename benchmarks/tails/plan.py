@@ -18,8 +18,8 @@ SETTINGS: dict[str, Any] = {
     "augment": {"scale": (0.5, 1.0), "hflip": 0.5, "color_jitter": None},
 }
 """What all runs share that train the encoder."""
-ROUTER_SETTINGS: dict[str, Any] = {**SETTINGS, "epochs": 3, "batch_size": 64, "learning_rate": 1e-3}
-"""What all runs share that train a router on a frozen encoder."""
+FROZEN_SETTINGS: dict[str, Any] = {**SETTINGS, "epochs": 3, "batch_size": 64, "learning_rate": 1e-3}
+"""What all runs share that train a router, or heads, on a frozen encoder."""
 MT_VIT: dict[str, Any] = {"target": 0.4, "decay": 0.993}
 """Of the objective: the temperature is at its lowest after about two passes."""
 EXITS = (Exit(3, "lph"), Exit(6, "lph"), Exit(9, "gah"))
@@ -68,7 +68,8 @@ class Run:
         router: what says where a sample enters.
         objective: a name of ``offramp.registry.OBJECTIVES``.
         options: of the objective.
-        start: the run whose weights it starts from; None for the pretrained backbone's.
+        base: the run whose backbone it starts from; None for the pretrained one.
+        start: the run whose weights it starts from, those of tails, links and heads among them.
         settings: of ``offramp.train``.
         shared_heads: whether paths share their exits' heads.
     """
@@ -76,40 +77,52 @@ class Run:
     name: str
     side: int
     tails: tuple[int, ...] = ()
-    exits: tuple[Exit, ...] = EXITS
+    exits: tuple[Exit, ...] = ()
     link: str = "none"
     router: Part | None = None
     objective: str = "self-distillation"
     options: Mapping[str, Any] = field(default_factory=dict)
+    base: str | None = None
     start: str | None = None
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
     shared_heads: bool = True
 
     def seeded(self, seed: int) -> Run:
         """The same run with a seed."""
-        start = None if self.start is None else f"{self.start}-{seed}"
-        return replace(self, name=f"{self.name}-{seed}", start=start, settings={**self.settings, "seed": seed})
+        base, start = (None if name is None else f"{name}-{seed}" for name in (self.base, self.start))
+        return replace(
+            self, name=f"{self.name}-{seed}", base=base, start=start, settings={**self.settings, "seed": seed}
+        )
 
 
 def runs(place: Field) -> list[Run]:
     """The runs of one seed, in an order in which each comes after what it starts from.
 
-    Every way of training the encoder sees the data equally often and starts from the same pretrained network. Routers
-    are trained on the frozen encoder of ``tails``, so that they are compared with the cascade on identical weights;
-    ``tails`` has one of its own that was trained with the encoder. Links join the cheapest path and the dearest.
+    The pretrained backbone is fine-tuned at full size first. Everything else starts from that, and sees the data
+    equally often: tails, links, exits, and the same network at smaller images. Routers are trained on the frozen
+    encoder of ``tails``, so that they are compared with the cascade on identical weights, as are the heads of
+    ``tails-exits``, which cost the tails nothing; ``tails`` has a router of its own that was trained with the encoder.
+    Links join the cheapest path and the dearest.
     """
     cnn, early = Part("cnn"), Part("exit", {"after": 2})
-    tails = Run("tails", place.side, place.grids, router=cnn, objective="mt-vit", options=MT_VIT)
+    *smaller, whole = place.sides
+    base = Run(f"static{whole}", whole, objective="backbone")
+    after = replace(base, base=base.name)
+    tails = replace(after, name="tails", tails=place.grids, router=cnn, objective="mt-vit", options=MT_VIT)
     alone = {**MT_VIT, "encoder": False}
-    on_frozen = replace(tails, start="tails", settings=ROUTER_SETTINGS)
+    on_frozen = replace(tails, base=None, start="tails", settings=FROZEN_SETTINGS)
+    labels = replace(on_frozen, name="cnn-labels", objective="mt-vit-supervised", options={})
+    ends = (place.grids[0], place.grids[-1])
     return [
+        base,
         tails,
-        *(Run(f"static{side}", side, exits=(), objective="backbone") for side in place.sides),
+        *(replace(after, name=f"static{side}", side=side) for side in smaller),
         replace(on_frozen, name="cnn-gumbel", options=alone),
-        replace(on_frozen, name="cnn-labels", objective="mt-vit-supervised", options={}),
-        replace(on_frozen, name="exit-labels", router=early, objective="mt-vit-supervised", options={}),
-        Run("exits", place.side),
-        Run("links", place.side, (place.grids[0], place.grids[-1]), link="recycle"),
+        labels,
+        replace(labels, name="exit-labels", router=early),
+        replace(labels, name="tails-exits", start="cnn-labels", exits=EXITS, objective="frozen"),
+        replace(after, name="exits", exits=EXITS, objective="self-distillation"),
+        replace(after, name="links", tails=ends, link="recycle", objective="self-distillation"),
     ]
 
 
@@ -118,5 +131,6 @@ OWN_HEADS = "own-heads"
 
 
 def own_heads(place: Field) -> Run:
-    """``tails`` with a head for each exit on each path."""
-    return replace(runs(place)[0], name=OWN_HEADS, shared_heads=False)
+    """``tails-exits`` with a head for each exit on each path."""
+    (heads,) = (run for run in runs(place) if run.name == "tails-exits")
+    return replace(heads, name=OWN_HEADS, shared_heads=False)

@@ -28,7 +28,7 @@ def result(found: Readings) -> dict[str, Any]:
     }
     return {
         "tails_alone": {name: row(readings) for name, readings in tails.items()},
-        "trained_alone": {name: row(_of(backbone, readings)) for name, readings in static.items()},
+        "smaller_images": {name: row(_of(backbone, readings)) for name, readings in static.items()},
         "oracle": row([oracle(found.part(METHODS[CASCADE], seed)) for seed in seeds]),
         "methods": {
             name: {
@@ -37,7 +37,7 @@ def result(found: Readings) -> dict[str, Any]:
                 else {
                     **row(readings),
                     "against_longest_tail": paired(readings, longest),
-                    "against_trained_alone": paired(readings, backbone),
+                    "against_backbone": paired(readings, backbone),
                 }
                 for budget, readings in budgets.items()
             }
@@ -95,7 +95,10 @@ def _no_drop(found: Readings, method: Method) -> dict[str, Any] | None:
     readings = [part.calibrated(max_drop=0.0) for part in parts]
     known = [reading for reading in readings if reading is not None]
     last = [part.alone(len(part.test.outputs) - 1) for part in parts]
-    return {**row(known), "against_own_last": paired(known, last)} if len(known) == len(readings) else None
+    if len(known) < len(readings):
+        return None
+    backbone = [found.of(f"static{found.place.sides[-1]}", seed).alone(0) for seed in found.seeds]
+    return {**row(known), "against_own_last": paired(known, last), "against_backbone": paired(known, backbone)}
 
 
 def _routing(found: Readings, chosen: dict[str, Any]) -> dict[str, Any]:

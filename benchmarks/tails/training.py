@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 import offramp
-from benchmarks._runs import finish, weights
+from benchmarks._runs import finish, finished, weights
 from benchmarks.tails.plan import BACKBONE, Field, Run
 from offramp.bench.rows import spaced
 from offramp.data import Splits, open_splits
@@ -53,10 +54,22 @@ def trained(run: Run, place: Field, work: Path, classes: int) -> EarlyExitModel:
 def train(run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path) -> None:
     """Train a run where it stopped, and keep its weights and tables."""
     assert splits.classes is not None
-    model = build(run, place, checkpoint, len(splits.classes))
+    if finished(work / run.name):
+        return
+    model = build(run, place, checkpoint if run.base is None else _backbone(work / run.base), len(splits.classes))
     if run.start is not None:
-        learned = weights(work / run.start)
-        kept = {name: value for name, value in learned.items() if not name.startswith("router.")}
+        # a router is trained anew, unless it is heads that are trained beside it
+        kept = {k: v for k, v in weights(work / run.start).items() if run.exits or not k.startswith("router.")}
         model.load_state_dict(kept, strict=False)
     objective: Any = OBJECTIVES.resolve(run.objective)(**run.options)
     finish(work / run.name, model, splits, objective, run.settings)
+
+
+def _backbone(folder: Path) -> Path:
+    """The backbone of a finished run, as a file of weights in timm's names."""
+    file = folder / "backbone.safetensors"
+    if not file.exists():
+        prefix = "backbone.model."
+        found = {k.removeprefix(prefix): v for k, v in weights(folder).items() if k.startswith(prefix)}
+        save_file(found, file)
+    return file

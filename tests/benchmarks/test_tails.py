@@ -98,7 +98,8 @@ def test_every_run_starts_from_one_before_it(place):
     names = [run.name for run in plan]
     assert len(set(names)) == len(names)
     for number, run in enumerate(plan):
-        assert run.start is None or run.start in names[:number]
+        assert {run.base, run.start} <= {None, *names[:number]}
+        assert run.base is None or run.start is None
         assert run.settings["seed"] == 1
         OBJECTIVES.resolve(run.objective)(**run.options)
     assert {method.run for method in METHODS.values()} <= {run.name for run in runs(place)}
