@@ -225,9 +225,8 @@ class EarlyExitModel(nn.Module):
         self.num_outputs, self.classes = num_classes, None if classes is None else tuple(classes)
         self._build_heads()
         if self.final_exit is None:
-            like = next(self.parameters())
             self.backbone.model.reset_classifier(num_classes)
-            self.backbone.model.get_classifier().to(like.device, like.dtype)
+            self._like_the_backbone(self.backbone.model.get_classifier())
 
     def _build_heads(self) -> None:
         """New heads; ``_of_exit`` says which of them an exit has on each path."""
@@ -255,10 +254,11 @@ class EarlyExitModel(nn.Module):
         self._like_the_backbone(self.heads, self.classifier)
 
     def _like_the_backbone(self, *modules: Any) -> None:
+        """Put new modules where the backbone is, in its type, and in the model's mode."""
         like = next(self.backbone.model.parameters())
         for module in modules:
             if module is not None:
-                module.to(like.device, like.dtype)
+                module.to(like.device, like.dtype).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Whether blocks compute their activations again on the way back, for less memory and more time.
