@@ -103,7 +103,6 @@ def test_what_was_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
         (lambda: (model_of(), squares(48)), "another samples"),
         (lambda: (model_of(), squares(64, seed=5)), "another fingerprint"),
         (lambda: (model_of(seed=1), squares(64)), "another backbone"),
-        (lambda: (model_of([Exit(1)]), squares(64)), "another blocks"),
     ],
 )
 def test_features_of_something_else_are_refused(other, what, tmp_path):
@@ -111,6 +110,18 @@ def test_features_of_something_else_are_refused(other, what, tmp_path):
     model, samples = other()
     with pytest.raises(UsageError, match=what):
         Features(model, tmp_path).of(samples, "train")
+    Features(model_of([Exit(1)]), tmp_path).of(squares(64), "fewer")
+    with pytest.raises(UsageError, match=r"another blocks \(\[1, 4\], not \[1, 2, 3, 4\]\)"):
+        Features(model_of(), tmp_path).of(squares(64), "fewer")
+
+
+def test_a_folder_with_more_blocks_than_are_wanted_will_do(tmp_path):
+    samples = squares(40)
+    kept = Features(model_of(), tmp_path).of(samples, "train")
+    few = Features(model_of([Exit(2)]), tmp_path)
+    found = few.of(samples, "train")
+    assert list(few.model.input.shapes) == ["2", "4", "final"]
+    assert torch.equal(found.read(7)[0], kept.read(7)[1])
 
 
 def test_a_folder_that_was_removed_is_read_anew(tmp_path):

@@ -223,12 +223,17 @@ def _shape(tap: Tap) -> tuple[int, int]:
 
 
 def _rows_in(place: Path, wanted: Mapping[str, Any]) -> int:
-    """How many rows a folder has of what is wanted. Raises ``UsageError`` where it holds something else."""
+    """How many rows a folder has of what is wanted. Raises ``UsageError`` where it holds something else.
+
+    A complete folder may hold more blocks than are wanted.
+    """
     if not (place / _RECORD).exists():
         return 0
     kept = read_json(place / _RECORD)
+    complete = kept["rows"] == wanted["samples"]
     for name, value in wanted.items():
-        if kept.get(name) != value:
+        enough = complete and name == "blocks" and {*value} <= {*kept.get(name, ())}
+        if kept.get(name) != value and not enough:
             raise UsageError(
                 f"{place} holds features with another {name} ({kept.get(name)}, not {value}): choose another folder"
             )
