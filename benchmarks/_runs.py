@@ -25,6 +25,8 @@ def finish(
     splits: Splits,
     objective: Any,
     settings: Mapping[str, Any],
+    device: str = "cpu",
+    workers: int = 0,
 ) -> None:
     """Train a model where it stopped, and keep its weights and its tables; a finished run is left alone.
 
@@ -34,11 +36,14 @@ def finish(
         splits: to train on, and to read the exits on.
         objective: by what.
         settings: of ``offramp.train``.
+        device: on which.
+        workers: processes that read images.
     """
     if finished(folder):
         return
-    offramp.train(model, splits.train, objective, folder=folder / "run", device="cpu", progress=True, **settings)
-    save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    where = {"folder": folder / "run", "device": device, "workers": workers}
+    offramp.train(model, splits.train, objective, progress=True, **where, **settings)
+    save_file({k: v.cpu().contiguous().clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     for split in TABLES:
         save_table(tabulate_samples(model, splits, split), folder / f"{split}.safetensors")
     shutil.rmtree(folder / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
     parser.add_argument("--work", type=Path, default=Path("runs/multi_exit"), help="where runs and features are kept")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
+    parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=512, help="images in an epoch that is timed")
@@ -31,10 +35,14 @@ def main() -> None:
     place, work = FIELDS[args.field], args.work / args.field
     plan, splits = runs(args.seeds), splits_of(place, args.data)
     work.mkdir(parents=True, exist_ok=True)
-    cache = Cache(place, splits, fine_tune(place, splits, args.checkpoint, work), work)
+    weights = fine_tune(place, splits, args.checkpoint, work, args.device, args.workers)
+    cache = Cache(place, splits, weights, work, args.device)
     for number, run in enumerate(plan, start=1):
-        print(f"{number} of {len(plan)}: {run.name}", file=sys.stderr, flush=True)
-        cache.train(run)
+        if fnmatch.fnmatch(run.name, args.only):
+            print(f"{number} of {len(plan)}: {run.name}", file=sys.stderr, flush=True)
+            cache.train(run)
+    if args.only != "*":
+        return
     found = result(cache, plan)
     found["frontier"] = frontier(found["heads"])
     found["features"] = {

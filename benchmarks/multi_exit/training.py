@@ -46,7 +46,9 @@ def backbone(place: Field, checkpoint: Path | None, classes: int) -> Any:
         return timm_model(section, classes)
 
 
-def fine_tune(place: Field, splits: Splits, checkpoint: Path, work: Path) -> Path:
+def fine_tune(
+    place: Field, splits: Splits, checkpoint: Path, work: Path, device: str = "cpu", workers: int = 0
+) -> Path:
     """The fine-tuned backbone as a file of weights, trained where it is not there yet."""
     file = work / "backbone.safetensors"
     if file.exists():
@@ -54,8 +56,9 @@ def fine_tune(place: Field, splits: Splits, checkpoint: Path, work: Path) -> Pat
     torch.manual_seed(0)
     model = offramp.attach(backbone(place, checkpoint, len(splits.classes or ())), [])
     folder = work / "backbone"
-    offramp.train(model, splits.train, "backbone", folder=folder, device="cpu", progress=True, **FINE_TUNING)
-    save_file({k: v.contiguous() for k, v in model.backbone.model.state_dict().items()}, file)
+    where = {"folder": folder, "device": device, "workers": workers}
+    offramp.train(model, splits.train, "backbone", progress=True, **where, **FINE_TUNING)
+    save_file({k: v.cpu().contiguous() for k, v in model.backbone.model.state_dict().items()}, file)
     shutil.rmtree(folder)
     return file
 
@@ -76,11 +79,12 @@ class Cache:
         splits: the data.
         weights: of the fine-tuned backbone.
         work: where they are kept.
+        device: on which features are computed and heads learn.
     """
 
-    def __init__(self, place: Field, splits: Splits, weights: Path, work: Path) -> None:
-        self.place, self.splits, self.weights, self.work = place, splits, weights, work
-        whole = offramp.attach(self._inner(), layouts.every_block(self._inner()))
+    def __init__(self, place: Field, splits: Splits, weights: Path, work: Path, device: str = "cpu") -> None:
+        self.place, self.splits, self.weights, self.work, self.device = place, splits, weights, work, device
+        whole = offramp.attach(self._inner(), layouts.every_block(self._inner())).to(device)
         every = offramp.Features(whole, work / "features")
         self.parts = {name: every.of(splits.of(name), name, progress=True) for name in splits.parts}
 
@@ -101,7 +105,7 @@ class Cache:
             folder=folder / "run",
             validation=parts["validation"],
             seed=run.seed,
-            device="cpu",
+            device=self.device,
             **HEADS,
         )
         for split in ("validation", "test"):
@@ -115,16 +119,16 @@ class Cache:
 
     def check(self, images: int = 256) -> bool:
         """Whether features are the backbone's, bit for bit, rounded to fp16; the final exit's output in fp32."""
-        model = offramp.attach(self._inner(), layouts.every_block(self._inner())).eval()
+        model = offramp.attach(self._inner(), layouts.every_block(self._inner())).to(self.device).eval()
         rows = Samples(self.splits.train.read, self.splits.train.targets[:images])
         same = True
         for number, (x, _) in enumerate(loader(rows, model.input, 64)):
             first = 64 * number
             kept = [self.parts["train"].read(i) for i in range(first, first + len(x))]
             with torch.inference_mode():
-                for k, h in model.states(x):
-                    same &= torch.equal(torch.stack([row[k] for row in kept]), h.half())
-                same &= torch.equal(torch.stack([row[-1] for row in kept]), model.final(h))
+                for k, h in model.states(x.to(self.device)):
+                    same &= torch.equal(torch.stack([row[k] for row in kept]), h.half().cpu())
+                same &= torch.equal(torch.stack([row[-1] for row in kept]), model.final(h).cpu())
         return same
 
     def times(self, rounds: int, images: int) -> list[dict[str, Any]]:

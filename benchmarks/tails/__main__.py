@@ -25,6 +25,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/tails"), help="where runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
+    parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--threads", type=int, default=0, help="of what is timed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=128, help="images in a round of what is timed")
@@ -36,7 +38,7 @@ def main() -> None:
     for number, run in enumerate(plan, start=1):
         if fnmatch.fnmatch(run.name, args.only):
             print(f"{number} of {len(plan)}: {run.name}", file=sys.stderr, flush=True)
-            train(run, place, splits, args.checkpoint, work)
+            train(run, place, splits, args.checkpoint, work, args.device, args.workers)
     if args.only != "*":
         return
     classes = len(splits.classes or ())

@@ -51,7 +51,9 @@ def trained(run: Run, place: Field, work: Path, classes: int) -> EarlyExitModel:
     return model.eval()
 
 
-def train(run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path) -> None:
+def train(
+    run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path, device: str = "cpu", workers: int = 0
+) -> None:
     """Train a run where it stopped, and keep its weights and tables."""
     assert splits.classes is not None
     if finished(work / run.name):
@@ -62,7 +64,7 @@ def train(run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path) 
         kept = {k: v for k, v in weights(work / run.start).items() if run.exits or not k.startswith("router.")}
         model.load_state_dict(kept, strict=False)
     objective: Any = OBJECTIVES.resolve(run.objective)(**run.options)
-    finish(work / run.name, model, splits, objective, run.settings)
+    finish(work / run.name, model, splits, objective, run.settings, device, workers)
 
 
 def _backbone(folder: Path) -> Path:
