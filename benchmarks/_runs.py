@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
 import offramp
@@ -47,6 +48,14 @@ def finish(
     for split in TABLES:
         save_table(tabulate_samples(model, splits, split), folder / f"{split}.safetensors")
     shutil.rmtree(folder / "run")
+
+
+def open_device(name: str) -> dict[str, Any]:
+    """What is trained on; on a GPU, products of fp32 matrices are computed in TF32."""
+    if name == "cpu":
+        return {"device": name}
+    torch.set_float32_matmul_precision("high")
+    return {"device": torch.cuda.get_device_name(name), "products": "TF32"}
 
 
 def finished(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import RESULTS, publish
+from benchmarks._runs import open_device
 from benchmarks.multi_exit import __doc__ as summary
 from benchmarks.multi_exit.picture import draw
 from benchmarks.multi_exit.plan import BACKBONE, FIELDS, FINE_TUNING, HEADS, runs
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="images in an epoch that is timed")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    trained = open_device(args.device)
     place, work = FIELDS[args.field], args.work / args.field
     plan, splits = runs(args.seeds), splits_of(place, args.data)
     work.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,13 @@ def main() -> None:
         "training": {"threads": args.threads, "rounds": args.rounds, "rows": cache.times(args.rounds, args.images)},
     }
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
-    setting = {"backbone": BACKBONE, "side": place.side, "fine_tuning": FINE_TUNING, "training": HEADS}
+    setting = {
+        "backbone": BACKBONE,
+        "side": place.side,
+        "fine_tuning": FINE_TUNING,
+        "training": HEADS,
+        "trained": trained,
+    }
     publish(f"multi_exit-{args.field}", {"data": about, **setting, "seeds": args.seeds, **found})
     draw(found, place.name, RESULTS / f"multi_exit-{args.field}.png")
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import RESULTS, publish
+from benchmarks._runs import open_device
 from benchmarks.tails import __doc__ as summary
 from benchmarks.tails.methods import Readings
 from benchmarks.tails.picture import draw
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=128, help="images in a round of what is timed")
     args = parser.parse_args()
+    trained = open_device(args.device)
     place, work = FIELDS[args.field], args.work / args.field
     plan = [run.seeded(seed) for seed in range(args.seeds) for run in runs(place)]
     plan.append(own_heads(place).seeded(0))
@@ -49,7 +51,13 @@ def main() -> None:
     found["merged"] = merged(readings, splits, work)
     found["times"] = times(readings, splits, work, args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
-    setting = {"backbone": BACKBONE, "settings": SETTINGS, "frozen": FROZEN_SETTINGS, "mt_vit": MT_VIT}
+    setting = {
+        "backbone": BACKBONE,
+        "settings": SETTINGS,
+        "frozen": FROZEN_SETTINGS,
+        "mt_vit": MT_VIT,
+        "trained": trained,
+    }
     publish(f"tails-{args.field}", {"data": about, **setting, "seeds": args.seeds, **found})
     draw(found, place.name, RESULTS / f"tails-{args.field}.png")
 
