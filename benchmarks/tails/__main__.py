@@ -49,7 +49,7 @@ def main() -> None:
     own, shared = readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0)
     found["heads"] = heads_compared(own, shared)
     found["merged"] = merged(readings, splits, work)
-    found["times"] = times(readings, splits, work, args.threads, args.rounds, args.images)
+    found["times"] = times(readings, splits, work, found["merged"], args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
     setting = {
         "backbone": BACKBONE,

@@ -56,7 +56,7 @@ def merge(x: Tensor, size: Tensor, keys: Tensor, r: int) -> tuple[Tensor, Tensor
     keys = functional.normalize(keys, dim=-1)
     likeness = keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)
     best, partner = likeness.max(-1)
-    order = torch.cat([best.new_full((len(best), 1), -2.0), best[:, 1:]], 1).argsort(1, descending=True)
+    order = torch.cat([torch.full_like(best[:, :1], -2.0), best[:, 1:]], 1).argsort(1, descending=True)
     going, staying = order[:, :r], order[:, r:].sort(1).values
     into = partner.gather(1, going)
     whole = torch.cat([x * size, size], -1)

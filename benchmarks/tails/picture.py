@@ -24,10 +24,14 @@ _LINES = {
 
 
 def draw(result: dict[str, Any], name: str, file: Path) -> None:
-    """MACs on the left; on the right measured speed-up where something was timed."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    _macs(left, result)
-    _times(right, result["times"])
+    """MACs on the left; beside it measured speed-up, in each runtime and precision that was timed."""
+    ways = list(dict.fromkeys((row["runtime"], row["precision"]) for row in result["times"]))
+    figure, panels = pyplot.subplots(
+        1, 1 + len(ways), figsize=(5.6 * (1 + len(ways)), 5), layout="constrained", squeeze=False, sharey=True
+    )
+    _macs(panels[0][0], result)
+    for axes, way in zip(panels[0][1:], ways, strict=True):
+        _times(axes, result, way)
     figure.suptitle(f"{name}, ViT-Ti/16: budgets met on validation, test data read once", color=_INK)
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
@@ -54,24 +58,24 @@ def _macs(axes: Axes, result: dict[str, Any]) -> None:
     _plain(axes)
 
 
-def _times(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    styles = {("onnxruntime", 1): "o", ("onnxruntime", 64): "s", ("openvino", 1): "^", ("openvino", 64): "D"}
-    for (runtime, batch), marker in styles.items():
-        own = [row for row in rows if (row["runtime"], row["batch"]) == (runtime, batch)]
-        for row in own:
-            axes.plot(
-                row["macs_speedup"],
-                row["measured_speedup"],
-                marker,
-                color=_LINES.get(row["method"], ("#a463f2", "-"))[0],
-                markersize=5,
-                label=f"{runtime}, batch {batch}" if row is own[0] else None,
-            )
-    highest = max((row["macs_speedup"] for row in rows), default=1.0)
-    axes.plot([1, highest], [1, highest], color=_INK, linewidth=0.8)
-    axes.set_xlabel("MACs speed-up")
-    axes.set_ylabel("measured speed-up; on the line every multiply-add saved is time saved")
-    axes.legend(fontsize=7.5, frameon=False)
+def _times(axes: Axes, result: dict[str, Any], way: tuple[str, str]) -> None:
+    """One seed: filled at batch 64, hollow at batch 1."""
+    for row in (row for row in result["times"] if (row["runtime"], row["precision"]) == way):
+        fill, large = ("full", True) if row["batch"] > 1 else ("none", False)
+        colour, _ = _LINES.get(row["method"], ("#a463f2", "-"))
+        label = row["method"] if large else None
+        axes.plot(row["measured_speedup"], 100 * row["accuracy"], "o", color=colour, fillstyle=fill, label=label)
+        for rival, accuracy in row["rivals"].items():
+            marker = "x" if rival.startswith("merging") else "D"
+            x = row["static_ms"] / row[f"{rival}_ms"]
+            axes.plot(x, 100 * accuracy, marker, color=_INK, markersize=5, fillstyle=fill)
+            if large:
+                axes.annotate(
+                    rival, (x, 100 * accuracy), fontsize=7, color=_INK, xytext=(4, 3), textcoords="offset points"
+                )
+    axes.set_title(f"{way[0]} {way[1]}, at 2.5 × fewer MACs", fontsize=10, color=_INK)
+    axes.set_xlabel("measured speed-up; filled: batch 64, hollow: batch 1")
+    axes.legend(fontsize=7.5, frameon=False, loc="lower left")
     _plain(axes)
 
 

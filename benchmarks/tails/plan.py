@@ -51,7 +51,9 @@ class Field:
 
 FIELDS = {
     "imagenette": Field("Imagenette", 224, (7, 10, 14), (112, 160, 224), preprocessing={"crop_pct": 1.0}),
-    "cifar10": Field("CIFAR-10 (JPEG copy)", 160, (5, 7, 10), (80, 112, 160), 10_000, preprocessing={"crop_pct": 1.0}),
+    "cifar10": Field(
+        "CIFAR-10 (JPEG copy)", 160, (5, 7, 10), (80, 112, 160), 5_000, 4_000, preprocessing={"crop_pct": 1.0}
+    ),
 }
 
 

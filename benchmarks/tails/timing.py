@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.tails.files import MERGED, export_all
 from benchmarks.tails.merging import Merging, macs
 from benchmarks.tails.methods import METHODS, Readings
 from benchmarks.tails.plan import runs
 from benchmarks.tails.readings import Reading
 from benchmarks.tails.result import row
 from benchmarks.tails.training import trained
-from offramp.bench import bench_policy
+from offramp.bench.rows import Work, spaced, timed_rows
 from offramp.data import Splits, loader
 from offramp.engine import open_runtime
 from offramp.engine.runtime import Runtime
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, Routed
-from offramp.policies.threshold import Threshold
-from offramp.types import Network
+from offramp.types import CostTable
 
 TIMED = (
     "cascade of paths",
@@ -34,34 +33,51 @@ TIMED = (
     "exits only",
     "tails and exits",
 )
+BUDGET = 2.5
+"""The MACs speed-up whose policies are timed."""
 RUNTIMES = ("onnxruntime:fp32", "openvino:fp32", "openvino:bf16")
-MERGED = (8, 13)
-"""Tokens that each block merges."""
 _BATCHES = (1, 64)
 
 
-def times(found: Readings, splits: Splits, work: Path, threads: int, rounds: int, images: int) -> list[dict[str, Any]]:
-    """For each method at a budget, each runtime and batch: MACs speed-up and measured speed-up, of the first seed.
+def times(
+    found: Readings,
+    splits: Splits,
+    work: Path,
+    merging: Sequence[dict[str, Any]],
+    threads: int,
+    rounds: int,
+    images: int,
+) -> list[dict[str, Any]]:
+    """For each method at a budget, each runtime and batch: accuracy and measured speed-up, of the first seed.
 
-    The backbone at smaller images and with merged tokens is timed in the same turns as the first method.
+    The backbone at smaller images and with merged tokens (``merging``, the rows of ``merged``) is timed in the same
+    turns as the first method. bf16 stands in for fp32 in OpenVINO where the processor has it.
     """
-    place, classes = found.place, len(splits.classes or ())
-    named = {run.name: run.seeded(0) for run in runs(place)}
-    models = {name: trained(named[name], place, work, classes) for name in {METHODS[name].run for name in TIMED}}
+    place = found.place
+    accuracies = {f"{side} px": found.of(f"static{side}", 0).alone(0).accuracy for side in place.sides}
+    accuracies |= {f"merging {row['r']}": row["first_seed"] for row in merging}
+    chosen = {name: METHODS[name].choose(found.part(METHODS[name], 0), BUDGET) for name in TIMED}
+    policies = {k: reading.policy for k, reading in chosen.items() if reading is not None and reading.policy}
     rows: list[dict[str, Any]] = []
-    for runtime in _runtimes(threads):
-        others = _others(runtime, {s: trained(named[f"static{s}"], place, work, classes) for s in place.sides})
-        for name in TIMED:
-            method = METHODS[name]
-            model = models[method.run]
-            reading = method.choose(found.part(method, 0), 2.5)
-            if reading is None or reading.policy is None:
-                continue
-            policy = widened(reading.policy, method.keep(model.chain), len(model.exits))
-            print(f"{runtime.name}, {runtime.precision}: {name}", flush=True)
-            own = bench_policy(model, policy, splits.test, _BATCHES, images, rounds, True, runtime, others)
-            rows += [{"method": name, **row} for row in own]
-            others = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files, static = export_all(place, work, len(splits.classes or ()), policies, Path(folder))
+        for runtime in _runtimes(threads):
+            (_, (whole, _)), *others = [(name, runtime.open_static(file)) for name, file in static.items()]
+            rivals = dict(others)
+            for name, file in files.items():
+                print(f"{runtime.name}, {runtime.precision}: {name}", flush=True)
+                session = runtime.open(file)
+                reads, policy = session.file.input, session.file.policy
+
+                def work_of(batch: int, reads: Any = reads, policy: Any = policy) -> Iterable[Work]:
+                    return ((x, policy) for x, _ in loader(spaced(splits.test, images), reads, batch))
+
+                costs = CostTable.from_json(session.file.about["costs"])
+                about = {"runtime": runtime.name, "precision": runtime.precision, "threads": runtime.threads}
+                own = timed_rows(whole, session, costs, work_of, _BATCHES, images, rounds, about, True, rivals)
+                right = {rival: accuracies[rival] for rival in rivals}
+                rows += [{"method": name, "accuracy": chosen[name].accuracy, "rivals": right, **row} for row in own]
+                rivals = {}
     return rows
 
 
@@ -76,18 +92,7 @@ def merged(found: Readings, splits: Splits, work: Path) -> list[dict[str, Any]]:
         for r, readings in rows.items():
             network = Merging(model.backbone.model, r).eval()
             readings.append(_read(network, model, splits, whole))
-    return [{"r": r, **row(readings)} for r, readings in rows.items()]
-
-
-def widened(policy: Policy, keep: Sequence[int], exits: int) -> Policy:
-    """The same policy for the model that has all exits, the others off."""
-    inner = policy.inner if isinstance(policy, Routed) else policy
-    assert isinstance(inner, Threshold)
-    thresholds: list[float | None] = [None] * exits
-    for k, threshold in zip(keep[:-1], inner.thresholds, strict=True):
-        thresholds[k] = threshold
-    whole = replace(inner, thresholds=tuple(thresholds))
-    return Routed(whole, policy.bias) if isinstance(policy, Routed) else whole
+    return [{"r": r, **row(readings), "first_seed": readings[0].accuracy} for r, readings in rows.items()]
 
 
 def _read(network: Merging, model: EarlyExitModel, splits: Splits, whole: float) -> Reading:
@@ -100,24 +105,11 @@ def _read(network: Merging, model: EarlyExitModel, splits: Splits, whole: float)
 
 
 def _runtimes(threads: int) -> list[Runtime]:
-    found = []
+    """Those that this machine has; OpenVINO in bf16 where it can."""
+    found: dict[str, Runtime] = {}
     for name in RUNTIMES:
         try:
-            found.append(open_runtime(*name.split(":"), threads))
+            found[name.split(":")[0]] = open_runtime(*name.split(":"), threads)
         except UsageError as error:
             print(f"{name} is left out: {error}", flush=True)
-    return found
-
-
-def _others(runtime: Runtime, alone: dict[int, EarlyExitModel]) -> dict[str, tuple[Network, tuple[int, ...]]]:
-    """The rivals of the same run: the backbone at smaller images, and with merged tokens."""
-    *smaller, largest = sorted(alone)
-    found = {}
-    for side in smaller:
-        example = alone[side].input.example(2)
-        found[f"{side} px"] = (runtime.static(alone[side].static, example), tuple(example.shape[1:]))
-    example = alone[largest].input.example(2)
-    for r in MERGED:
-        network = Merging(alone[largest].backbone.model, r).eval()
-        found[f"merging {r}"] = (runtime.static(network, example), tuple(example.shape[1:]))
-    return found
+    return list(found.values())

@@ -1,17 +1,25 @@
 """The comparison of tails: its arithmetic, and that its plan can be carried out."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
 import torch
 from benchmarks._parts import part_of
+from benchmarks.tails import timing
+from benchmarks.tails.files import widened
 from benchmarks.tails.merging import Merging, macs, merge
-from benchmarks.tails.methods import METHODS, ROUTERS
-from benchmarks.tails.plan import FIELDS, own_heads, runs
+from benchmarks.tails.methods import METHODS, ROUTERS, Readings
+from benchmarks.tails.picture import draw
+from benchmarks.tails.plan import FIELDS, OWN_HEADS, Field, own_heads, runs
 from benchmarks.tails.readings import Tables, at_random, oracle
-from benchmarks.tails.result import paired, row
-from benchmarks.tails.timing import TIMED, widened
+from benchmarks.tails.result import heads_compared, paired, result, row
+from benchmarks.tails.timing import TIMED, merged, times
+from benchmarks.tails.training import splits_of, train
 from helpers import images, tiny_vit
+from safetensors.torch import save_file
 
 import offramp
 from offramp import Exit, Routed
@@ -132,3 +140,36 @@ def test_nothing_merged_is_the_network_itself():
     assert fewer.shape == expected.shape
     assert macs(Merging(network, 2), x) < macs(Merging(network, 0), x)
     assert np.isfinite(fewer.numpy()).all()
+
+
+@pytest.mark.slowest
+def test_the_road_from_images_to_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "TIMED", ("exits only", "routed: exit, labels"))
+    rng = np.random.default_rng(0)
+    labels = np.arange(260) % 10
+    pixels = (rng.random((260, 48, 48, 3)) * 200 + 5 * labels[:, None, None, None]).astype(np.uint8)
+    parts = {"train": slice(0, 96), "validation": slice(96, 160), "test": slice(160, 260)}
+    arrays = {f"{kind}_{name}": a[rows] for name, rows in parts.items() for kind, a in (("x", pixels), ("y", labels))}
+    np.savez(tmp_path / "d.npz", classes=np.array(list("abcdefghij")), **arrays)
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.safetensors")
+    place = Field("noise", 48, (1, 2, 3), (32, 40, 48), 64, 80, {"crop_pct": 1.0})
+    splits = splits_of(place, str(tmp_path / "d.npz"))
+    assert {name: len(part) for name, part in splits.parts.items()} == {"train": 64, "validation": 64, "test": 80}
+    short = {"epochs": 1, "batch_size": 32, "warmup_epochs": 0.0}
+    plan = [run.seeded(seed) for seed in range(2) for run in runs(place)]
+    for run in [*plan, own_heads(place).seeded(0)]:
+        short_run = replace(run, settings={**run.settings, **short})
+        train(short_run, place, splits, tmp_path / "w.safetensors", tmp_path / "work")
+    readings = Readings(place, tmp_path / "work", 2, 10)
+    found = result(readings)
+    found["heads"] = heads_compared(readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0))
+    found["merged"] = merged(readings, splits, tmp_path / "work")
+    found["times"] = times(readings, splits, tmp_path / "work", found["merged"], 1, 1, 4)
+    assert {row["runtime"] for row in found["times"]} == {"onnxruntime", "openvino"}
+    assert (
+        found["tails_alone"]["9 tokens"]["macs_speedup"]["mean"]
+        < found["tails_alone"]["1 tokens"]["macs_speedup"]["mean"]
+    )
+    json.dumps(found)
+    draw(found, "noise", tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 10_000
