@@ -46,7 +46,7 @@ def finish(
     offramp.train(model, splits.train, objective, progress=True, **where, **settings)
     save_file({k: v.cpu().contiguous().clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     for split in TABLES:
-        save_table(tabulate_samples(model, splits, split), folder / f"{split}.safetensors")
+        save_table(tabulate_samples(model, splits, split, workers=workers), folder / f"{split}.safetensors")
     shutil.rmtree(folder / "run")
 
 

@@ -280,9 +280,10 @@ def tabulate_samples(
     progress: bool = False,
     batch_size: int = 128,
     runtime: Runtime | None = None,
+    workers: int = 0,
 ) -> ExitTable:
     """The exit table of a split, as computed by a runtime; it remembers which data and split that is."""
-    batches = loader(splits.of(split), model.input, batch_size)
+    batches = loader(splits.of(split), model.input, batch_size, workers)
     record = splits.record
     about = {"data": record["source"], "split": split, "fingerprint": record["fingerprints"][split]}
     tracked = track(batches, split, len(batches), progress)
