@@ -63,6 +63,11 @@ def finished(folder: Path) -> bool:
     return all((folder / f"{split}.safetensors").exists() for split in TABLES) and not (folder / "run").exists()
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether what a finished run learned is there beside its tables."""
+    return (folder / "model.safetensors").exists()
+
+
 def weights(folder: Path) -> dict[str, Any]:
     """What a finished run learned."""
     found: dict[str, Any] = load_file(folder / "model.safetensors")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks._runs import has_weights
 from benchmarks.tails.merging import Merging
 from benchmarks.tails.methods import METHODS
 from benchmarks.tails.plan import Field, runs
@@ -26,7 +27,8 @@ MERGED = (8, 13)
 def export_all(
     place: Field, work: Path, classes: int, policies: dict[str, Policy], folder: Path
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """A file of each method with its policy, and one of each static network: the backbone at full size first.
+    """A file of each method with its policy, and one of each static network: the backbone at full size first;
+    smaller images where their weights are there.
 
     Args:
         place: where the comparison takes place.
@@ -35,7 +37,8 @@ def export_all(
         policies: by the names of methods, for the exits that a method has.
         folder: for the files.
     """
-    static = [(f"{side} px", side, 0) for side in sorted(place.sides, reverse=True)]
+    sides = [side for side in sorted(place.sides, reverse=True) if has_weights(work / f"static{side}-0")]
+    static = [(f"{side} px", side, 0) for side in sides]
     static += [(f"merging {r}", place.sides[-1], r) for r in MERGED]
     workers = min(os.cpu_count() or 1, len(policies) + len(static))
     spawn = multiprocessing.get_context("spawn")

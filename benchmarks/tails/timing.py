@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks._runs import has_weights
 from benchmarks.tails.files import MERGED, export_all
 from benchmarks.tails.merging import Merging, macs
 from benchmarks.tails.methods import METHODS, Readings
@@ -51,12 +52,17 @@ def times(
     """For each method at a budget, each runtime and batch: accuracy and measured speed-up, of the first seed.
 
     The backbone at smaller images and with merged tokens (``merging``, the rows of ``merged``) is timed in the same
-    turns as the first method. bf16 stands in for fp32 in OpenVINO where the processor has it.
+    turns as the first method. bf16 stands in for fp32 in OpenVINO where the processor has it. What was trained
+    elsewhere may have come as tables alone: methods whose weights are not there are left out.
     """
     place = found.place
     accuracies = {f"{side} px": found.of(f"static{side}", 0).alone(0).accuracy for side in place.sides}
     accuracies |= {f"merging {row['r']}": row["first_seed"] for row in merging}
-    chosen = {name: METHODS[name].choose(found.part(METHODS[name], 0), BUDGET) for name in TIMED}
+    chosen = {
+        name: METHODS[name].choose(found.part(METHODS[name], 0), BUDGET)
+        for name in TIMED
+        if has_weights(work / f"{METHODS[name].run}-0")
+    }
     policies = {k: reading.policy for k, reading in chosen.items() if reading is not None and reading.policy}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -82,17 +88,20 @@ def times(
 
 
 def merged(found: Readings, splits: Splits, work: Path) -> list[dict[str, Any]]:
-    """Accuracy and MACs of the backbone with merged tokens, mean over seeds, without training for it."""
+    """Accuracy and MACs of the backbone with merged tokens, untrained; mean over seeds whose weights are there."""
     place = found.place
     run = next(run for run in runs(place) if run.name == f"static{place.sides[-1]}")
     rows: dict[int, list[Reading]] = {r: [] for r in MERGED}
-    for seed in found.seeds:
+    for seed in (seed for seed in found.seeds if has_weights(work / f"{run.name}-{seed}")):
         model = trained(run.seeded(seed), place, work, len(splits.classes or ()))
         whole = found.of(run.name, seed).costs.macs.static
         for r, readings in rows.items():
             network = Merging(model.backbone.model, r).eval()
             readings.append(_read(network, model, splits, whole))
-    return [{"r": r, **row(readings), "first_seed": readings[0].accuracy} for r, readings in rows.items()]
+    return [
+        {"r": r, **row(readings), "first_seed": readings[0].accuracy, "seeds": len(readings)}
+        for r, readings in rows.items()
+    ]
 
 
 def _read(network: Merging, model: EarlyExitModel, splits: Splits, whole: float) -> Reading:
