@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
     parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser.add_argument("--timed", type=Path, help="an earlier result, whose times are kept and not measured again")
     parser.add_argument("--threads", type=int, default=0, help="of what is timed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=128, help="images in a round of what is timed")
@@ -48,8 +50,13 @@ def main() -> None:
     found = result(readings)
     own, shared = readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0)
     found["heads"] = heads_compared(own, shared)
-    found["merged"] = merged(readings, splits, work)
-    found["times"] = times(readings, splits, work, found["merged"], args.threads, args.rounds, args.images)
+    if args.timed is not None:
+        earlier = json.loads(args.timed.read_text())
+        found |= {name: earlier[name] for name in ("merged", "times", "trained")}
+        found["timed"] = {name: earlier[name] for name in ("host", "versions", "commit")}
+    else:
+        found["merged"] = merged(readings, splits, work)
+        found["times"] = times(readings, splits, work, found["merged"], args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
     setting = {
         "backbone": BACKBONE,
