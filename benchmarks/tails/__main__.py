@@ -15,7 +15,7 @@ from benchmarks.tails.methods import Readings
 from benchmarks.tails.picture import draw
 from benchmarks.tails.plan import BACKBONE, FIELDS, FROZEN_SETTINGS, MT_VIT, OWN_HEADS, SETTINGS, own_heads, runs
 from benchmarks.tails.result import heads_compared, result
-from benchmarks.tails.timing import merged, times
+from benchmarks.tails.timing import merged, seconds_of, times
 from benchmarks.tails.training import splits_of, train
 
 
@@ -50,12 +50,12 @@ def main() -> None:
     found = result(readings)
     own, shared = readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0)
     found["heads"] = heads_compared(own, shared)
+    found["merged"] = merged(readings, splits, work)
     if args.timed is not None:
         earlier = json.loads(args.timed.read_text())
-        found |= {name: earlier[name] for name in ("merged", "times", "trained")}
+        found["trained"], found["times"] = earlier["trained"], [seconds_of(row) for row in earlier["times"]]
         found["timed"] = {name: earlier[name] for name in ("host", "versions", "commit")}
     else:
-        found["merged"] = merged(readings, splits, work)
         found["times"] = times(readings, splits, work, found["merged"], args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
     setting = {

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
+
+from offramp.cost.macs import count_macs
 
 
 class Merging(nn.Module):
@@ -71,10 +72,8 @@ def merge(x: Tensor, size: Tensor, keys: Tensor, r: int) -> tuple[Tensor, Tensor
 
 
 def macs(network: nn.Module, x: Tensor) -> float:
-    """Multiply-adds of one sample, as torch counts them."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x)
-    return counter.get_total_flops() / 2 / len(x)
+    """Multiply-adds of one sample."""
+    return count_macs(network, x)[0] / len(x)
 
 
 def _keys(attention: Any, x: Tensor) -> Tensor:

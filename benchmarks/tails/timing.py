@@ -87,6 +87,11 @@ def times(
     return rows
 
 
+def seconds_of(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its multiply-adds, which are those that the versions counted which timed it."""
+    return {name: value for name, value in row.items() if name not in ("macs_speedup", "efficiency")}
+
+
 def merged(found: Readings, splits: Splits, work: Path) -> list[dict[str, Any]]:
     """Accuracy and MACs of the backbone with merged tokens, untrained; mean over seeds whose weights are there."""
     place = found.place

@@ -1,11 +1,14 @@
 """What parts cost."""
 
+import pytest
 import timm
 import torch
 from helpers import tiny_model
+from torch.nn import functional
 
 import offramp
 from offramp.cost import in_turn
+from offramp.cost.macs import count_macs
 
 
 def test_macs_of_a_known_model():
@@ -54,3 +57,11 @@ def test_in_turn_alternates_and_drops_the_first_round():
     seconds = in_turn(calls, rounds=3)
     assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1)] * 4
     assert [len(s) for s in seconds.values()] == [3, 3]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_counted_whatever_computes_it(masked):
+    q, k, v = (torch.randn(2, 3, 8, 4) for _ in range(3))
+    mask = torch.randn(2, 1, 1, 8) if masked else None
+    macs, _ = count_macs(functional.scaled_dot_product_attention, q, k, v, mask)
+    assert macs == 2 * 2 * 3 * 8 * 8 * 4
