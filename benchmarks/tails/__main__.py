@@ -17,6 +17,7 @@ from benchmarks.tails.plan import BACKBONE, FIELDS, FROZEN_SETTINGS, MT_VIT, OWN
 from benchmarks.tails.result import heads_compared, result
 from benchmarks.tails.timing import merged, seconds_of, times
 from benchmarks.tails.training import splits_of, train
+from offramp.versions import versions
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=128, help="images in a round of what is timed")
     args = parser.parse_args()
-    trained = open_device(args.device)
+    open_device(args.device)
     place, work = FIELDS[args.field], args.work / args.field
     plan = [run.seeded(seed) for seed in range(args.seeds) for run in runs(place)]
     plan.append(own_heads(place).seeded(0))
@@ -53,7 +54,8 @@ def main() -> None:
     found["merged"] = merged(readings, splits, work)
     if args.timed is not None:
         earlier = json.loads(args.timed.read_text())
-        found["trained"], found["times"] = earlier["trained"], [seconds_of(row) for row in earlier["times"]]
+        same = earlier["versions"]["torch"] == versions()["torch"]
+        found["times"] = [row if same else seconds_of(row) for row in earlier["times"]]
         found["timed"] = {name: earlier[name] for name in ("host", "versions", "commit")}
     else:
         found["times"] = times(readings, splits, work, found["merged"], args.threads, args.rounds, args.images)
@@ -63,7 +65,7 @@ def main() -> None:
         "settings": SETTINGS,
         "frozen": FROZEN_SETTINGS,
         "mt_vit": MT_VIT,
-        "trained": trained,
+        "trained": readings.trained,
     }
     publish(f"tails-{args.field}", {"data": about, **setting, "seeds": args.seeds, **found})
     draw(found, place.name, RESULTS / f"tails-{args.field}.png")

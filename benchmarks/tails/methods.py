@@ -95,6 +95,15 @@ class Readings:
             self._known[name] = Tables(validation, test, self._costs[run])
         return self._known[name]
 
+    @property
+    def trained(self) -> dict[str, list[str]]:
+        """Devices and versions of torch that computed the tables read so far, at the end of training."""
+        tables = [tables.test.provenance for tables in self._known.values()]
+        return {
+            "devices": sorted({t["device"] for t in tables}),
+            "torch": sorted({t["versions"]["torch"] for t in tables}),
+        }
+
     def part(self, method: Method, seed: int) -> Tables:
         """The tables of a method: without the exits and the router that it has not."""
         whole = self.of(method.run, seed)
