@@ -13,8 +13,18 @@ from benchmarks._runs import open_device
 from benchmarks.tails import __doc__ as summary
 from benchmarks.tails.methods import Readings
 from benchmarks.tails.picture import draw
-from benchmarks.tails.plan import BACKBONE, FIELDS, FROZEN_SETTINGS, MT_VIT, OWN_HEADS, SETTINGS, own_heads, runs
-from benchmarks.tails.result import heads_compared, result
+from benchmarks.tails.plan import (
+    BACKBONE,
+    FIELDS,
+    FROZEN_SETTINGS,
+    MT_VIT,
+    OWN_HEADS,
+    SETTINGS,
+    large_routers,
+    own_heads,
+    runs,
+)
+from benchmarks.tails.result import heads_compared, larger_routers, result
 from benchmarks.tails.timing import merged, seconds_of, times
 from benchmarks.tails.training import splits_of, train
 from offramp.versions import versions
@@ -38,7 +48,7 @@ def main() -> None:
     open_device(args.device)
     place, work = FIELDS[args.field], args.work / args.field
     plan = [run.seeded(seed) for seed in range(args.seeds) for run in runs(place)]
-    plan.append(own_heads(place).seeded(0))
+    plan += [run.seeded(0) for run in (own_heads(place), *large_routers(place))]
     splits = splits_of(place, args.data)
     for number, run in enumerate(plan, start=1):
         if fnmatch.fnmatch(run.name, args.only):
@@ -51,6 +61,7 @@ def main() -> None:
     found = result(readings)
     own, shared = readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0)
     found["heads"] = heads_compared(own, shared)
+    found["larger_routers"] = larger_routers(readings)
     found["merged"] = merged(readings, splits, work)
     if args.timed is not None:
         earlier = json.loads(args.timed.read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks._parts import part_of
 from benchmarks._runs import table
-from benchmarks.tails.plan import Field, own_heads, runs
+from benchmarks.tails.plan import Field, large_routers, own_heads, runs
 from benchmarks.tails.readings import Reading, Tables
 from benchmarks.tails.training import build
 from offramp.cost import profile
@@ -22,7 +22,7 @@ def _two_ends(chain: Chain) -> list[int]:
     return [chain.ends[0], chain.ends[-1]]
 
 
-def _all(chain: Chain) -> list[int]:
+def every_exit(chain: Chain) -> list[int]:
     return list(range(len(chain.paths)))
 
 
@@ -58,14 +58,14 @@ CASCADE = "cascade of paths"
 TWO = "cascade of two paths"
 LINKED = "cascade of two paths, linked"
 METHODS: Mapping[str, Method] = {
-    CASCADE: Method("tails", _all),
+    CASCADE: Method("tails", every_exit),
     TWO: Method("tails", _two_ends),
-    LINKED: Method("links", _all),
-    **{f"routed: {name}": Method(run, _all, True, False) for name, run in ROUTERS.items()},
-    **{f"routed, then cascade: {name}": Method(run, _all, True) for name, run in ROUTERS.items()},
-    "exits only": Method("exits", _all),
-    "tails and exits": Method("tails-exits", _all),
-    "tails and exits, routed: cnn, labels": Method("tails-exits", _all, True),
+    LINKED: Method("links", every_exit),
+    **{f"routed: {name}": Method(run, every_exit, True, False) for name, run in ROUTERS.items()},
+    **{f"routed, then cascade: {name}": Method(run, every_exit, True) for name, run in ROUTERS.items()},
+    "exits only": Method("exits", every_exit),
+    "tails and exits": Method("tails-exits", every_exit),
+    "tails and exits, routed: cnn, labels": Method("tails-exits", every_exit, True),
 }
 
 
@@ -83,7 +83,7 @@ class Readings:
         self.place, self.work, self.seeds = place, work, range(seeds)
         self._costs = {
             run.name: profile(build(run.seeded(0), place, None, classes), repeats=0)
-            for run in (*runs(place), own_heads(place))
+            for run in (*runs(place), own_heads(place), *large_routers(place))
         }
         self._known: dict[str, Tables] = {}
 

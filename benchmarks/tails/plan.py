@@ -136,3 +136,13 @@ def own_heads(place: Field) -> Run:
     """``tails-exits`` with a head for each exit on each path."""
     (heads,) = (run for run in runs(place) if run.name == "tails-exits")
     return replace(heads, name=OWN_HEADS, shared_heads=False)
+
+
+SIZES = {"cnn-large": (64, 128, 256, 512), "cnn-larger": (96, 192, 384, 768)}
+"""Runs of one seed in which the predictor is 10 and 30 times as large, with its channels."""
+
+
+def large_routers(place: Field) -> list[Run]:
+    """``cnn-labels`` with larger predictors."""
+    (labels,) = (run for run in runs(place) if run.name == "cnn-labels")
+    return [replace(labels, name=name, router=Part("cnn", {"widths": list(widths)})) for name, widths in SIZES.items()]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.tails.methods import CASCADE, LINKED, METHODS, ROUTERS, SPEEDUPS, TWO, Method, Readings
-from benchmarks.tails.plan import OWN_HEADS
+from benchmarks.tails.methods import CASCADE, LINKED, METHODS, ROUTERS, SPEEDUPS, TWO, Method, Readings, every_exit
+from benchmarks.tails.plan import OWN_HEADS, SIZES
 from benchmarks.tails.readings import Reading, Tables, at_random, oracle
 from offramp.report import bootstrap_interval
 
@@ -62,6 +62,24 @@ def heads_compared(own: Tables, shared: Tables) -> dict[str, Any]:
         "after": shared.test.after,
         "paths": shared.test.paths,
     }
+
+
+def larger_routers(found: Readings) -> dict[str, Any]:
+    """Larger predictors alone against the cascade on identical weights, one seed."""
+    cascade = found.part(METHODS[CASCADE], 0)
+    rows: dict[str, Any] = {}
+    for name in SIZES:
+        part = found.part(Method(name, every_exit, True, False), 0)
+        rows[name] = {"macs": part.costs.macs.router}
+        for budget in SPEEDUPS:
+            routed, rival = part.routed(budget), cascade.calibrated(target_speedup=budget)
+            if routed is not None and rival is not None:
+                rows[name][str(budget)] = {
+                    "routed": row([routed]),
+                    "change": paired([routed], [rival]),
+                    "random_at_equal_shares": at_random(part, routed.entries),
+                }
+    return rows
 
 
 def row(readings: Sequence[Reading]) -> dict[str, Any]:

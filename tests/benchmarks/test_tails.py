@@ -13,9 +13,9 @@ from benchmarks.tails.files import widened
 from benchmarks.tails.merging import Merging, macs, merge
 from benchmarks.tails.methods import METHODS, ROUTERS, Readings
 from benchmarks.tails.picture import draw
-from benchmarks.tails.plan import FIELDS, OWN_HEADS, Field, own_heads, runs
+from benchmarks.tails.plan import FIELDS, OWN_HEADS, Field, large_routers, own_heads, runs
 from benchmarks.tails.readings import Tables, at_random, oracle
-from benchmarks.tails.result import heads_compared, paired, result, row
+from benchmarks.tails.result import heads_compared, larger_routers, paired, result, row
 from benchmarks.tails.timing import TIMED, merged, times
 from benchmarks.tails.training import splits_of, train
 from helpers import images, tiny_vit
@@ -157,12 +157,13 @@ def test_the_road_from_images_to_a_picture(tmp_path, monkeypatch):
     assert {name: len(part) for name, part in splits.parts.items()} == {"train": 64, "validation": 64, "test": 80}
     short = {"epochs": 1, "batch_size": 32, "warmup_epochs": 0.0}
     plan = [run.seeded(seed) for seed in range(2) for run in runs(place)]
-    for run in [*plan, own_heads(place).seeded(0)]:
+    for run in [*plan, *(run.seeded(0) for run in (own_heads(place), *large_routers(place)))]:
         short_run = replace(run, settings={**run.settings, **short})
         train(short_run, place, splits, tmp_path / "w.safetensors", tmp_path / "work")
     readings = Readings(place, tmp_path / "work", 2, 10)
     found = result(readings)
     found["heads"] = heads_compared(readings.of(OWN_HEADS, 0), readings.of("tails-exits", 0))
+    found["larger_routers"] = larger_routers(readings)
     found["merged"] = merged(readings, splits, tmp_path / "work")
     found["times"] = times(readings, splits, tmp_path / "work", found["merged"], 1, 1, 4)
     assert {row["runtime"] for row in found["times"]} == {"onnxruntime", "openvino"}
