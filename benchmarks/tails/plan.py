@@ -74,6 +74,7 @@ class Run:
         start: the run whose weights it starts from, those of tails, links and heads among them.
         settings: of ``offramp.train``.
         shared_heads: whether paths share their exits' heads.
+        taught: whether the backbone that it starts from teaches.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Run:
     start: str | None = None
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
     shared_heads: bool = True
+    taught: bool = False
 
     def seeded(self, seed: int) -> Run:
         """The same run with a seed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from offramp.model import EarlyExitModel
 from offramp.pipeline import timm_model
 from offramp.recipe import BackboneSection
 from offramp.registry import OBJECTIVES
+from offramp.training import Teacher
 
 
 def splits_of(place: Field, source: str) -> Splits:
@@ -63,8 +65,13 @@ def train(
         # a router is trained anew, unless it is heads that are trained beside it
         kept = {k: v for k, v in weights(work / run.start).items() if run.exits or not k.startswith("router.")}
         model.load_state_dict(kept, strict=False)
+    settings = dict(run.settings)
+    if run.taught:
+        assert run.base is not None
+        alone = build(replace(run, exits=()), place, _backbone(work / run.base), len(splits.classes))
+        settings["teacher"] = Teacher(alone.backbone.model, model_input=model.input)
     objective: Any = OBJECTIVES.resolve(run.objective)(**run.options)
-    finish(work / run.name, model, splits, objective, run.settings, device, workers)
+    finish(work / run.name, model, splits, objective, settings, device, workers)
 
 
 def _backbone(folder: Path) -> Path:
