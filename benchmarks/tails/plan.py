@@ -141,7 +141,7 @@ def own_heads(place: Field) -> Run:
 
 
 SIZES = {"cnn-large": (64, 128, 256, 512), "cnn-larger": (96, 192, 384, 768)}
-"""Runs of one seed in which the predictor is 10 and 30 times as large, with its channels."""
+"""Runs of one seed in which the predictor costs 14 and 32 times as much, with its channels."""
 
 
 def large_routers(place: Field) -> list[Run]:
