@@ -27,8 +27,9 @@ MERGED = (8, 13)
 def export_all(
     place: Field, work: Path, classes: int, policies: dict[str, Policy], folder: Path
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """A file of each method with its policy, and one of each static network: the backbone at full size first;
-    smaller images where their weights are there.
+    """A file of each method with its policy, and one of each static network, the backbone at full size first.
+
+    The backbone at smaller images is there where its weights are.
 
     Args:
         place: where the comparison takes place.
