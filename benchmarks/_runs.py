@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import fnmatch
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,41 @@ from offramp.pipeline import tabulate_samples
 from offramp.types import ExitTable
 
 TABLES = ("validation", "test")
+
+
+def parser_of(summary: str | None, fields: Iterable[str], work: str) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that trains: where it takes place, from what, on what.
+
+    Args:
+        summary: what the command does.
+        fields: where it may take place.
+        work: where runs are kept where nothing else is said.
+    """
+    parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("field", choices=fields)
+    parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
+    parser.add_argument("--work", type=Path, default=Path(work), help="where runs are kept")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
+    parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    return parser
+
+
+def train_all(plan: Sequence[Any], only: str, train: Callable[[Any], None]) -> bool:
+    """Train the runs whose names are of a pattern, in order; whether those are all.
+
+    Args:
+        plan: runs, with names.
+        only: the pattern.
+        train: what trains one.
+    """
+    for number, run in enumerate(plan, start=1):
+        if fnmatch.fnmatch(run.name, only):
+            print(f"{number} of {len(plan)}: {run.name}", file=sys.stderr, flush=True)
+            train(run)
+    return only == "*"
 
 
 def finish(

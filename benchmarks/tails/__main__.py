@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import fnmatch
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks import RESULTS, publish
-from benchmarks._runs import open_device
+from benchmarks._runs import open_device, parser_of, train_all
 from benchmarks.tails import __doc__ as summary
 from benchmarks.tails.methods import Readings
 from benchmarks.tails.picture import draw
@@ -31,15 +29,7 @@ from offramp.versions import versions
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("field", choices=FIELDS)
-    parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
-    parser.add_argument("--work", type=Path, default=Path("runs/tails"), help="where runs are kept")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
-    parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser = parser_of(summary, FIELDS, "runs/tails")
     parser.add_argument("--timed", type=Path, help="an earlier result, whose times are kept and not measured again")
     parser.add_argument("--threads", type=int, default=0, help="of what is timed")
     parser.add_argument("--rounds", type=int, default=5)
@@ -50,11 +40,8 @@ def main() -> None:
     plan = [run.seeded(seed) for seed in range(args.seeds) for run in runs(place)]
     plan += [run.seeded(0) for run in (own_heads(place), *large_routers(place))]
     splits = splits_of(place, args.data)
-    for number, run in enumerate(plan, start=1):
-        if fnmatch.fnmatch(run.name, args.only):
-            print(f"{number} of {len(plan)}: {run.name}", file=sys.stderr, flush=True)
-            train(run, place, splits, args.checkpoint, work, args.device, args.workers)
-    if args.only != "*":
+    where = {"checkpoint": args.checkpoint, "work": work, "device": args.device, "workers": args.workers}
+    if not train_all(plan, args.only, partial(train, place=place, splits=splits, **where)):
         return
     classes = len(splits.classes or ())
     readings = Readings(place, work, args.seeds, classes)
