@@ -55,13 +55,14 @@ class FileSession:
     Args:
         file: what was read.
         call: runs it.
-        precision: of the runtime; a file that was quantised has its own.
+        precision: of the runtime. A file that was quantised is ``int8``, and ``int8-bf16`` where what is left of it
+            is computed in bf16: scores, and so thresholds, are others.
     """
 
     def __init__(self, file: ExportedFile, call: Call, precision: str) -> None:
         self.file, self._call = file, call
         own = file.about["precision"]
-        self.precision = precision if own == "fp32" else own
+        self.precision = "-".join([part for part in (own, precision) if part != "fp32"] or ["fp32"])
         self.raw = bool(file.about["preprocess"])
         """Whether the file prepares samples itself: it takes them as they are."""
         self._task = get_task(file.about["task"])

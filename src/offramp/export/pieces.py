@@ -98,7 +98,8 @@ class Pieces:
             segment = Segment(model, range(first_block, k + 1), self.packed, start)
             graph = traced(segment, (h,))
             if examples is not None:
-                graph, examples = quantised(graph, examples), [segment(example) for example in examples]
+                graph = quantised(graph, examples, shared=chain.num_paths > 1)
+                examples = [segment(example) for example in examples]
             h, before, on = segment(h), k, path
             if k == len(model.exits):
                 final = traced(Final(model, self.policy, self.packed), (h, previous))

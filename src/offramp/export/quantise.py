@@ -2,76 +2,91 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import tempfile
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
 
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET
 from offramp.export.parts import Tensors
 
+_PRODUCTS = {"MatMul", "Gemm", "Conv"}
+"""What is computed in int8, and nothing else: with transposes and pools in int8, OpenVINO is wrong in branches."""
 
-def quantised(part: ir.Graph, examples: Sequence[Tensors]) -> ir.Graph:
-    """A piece whose products with weights, convolutions among them, are computed in int8, by ONNX Runtime's quantiser.
 
-    Attention's products, of two activations each, stay fp32: between quantised ones ONNX Runtime computes the softmax
-    in int8 as well, and ViTs are far off. So does a convolution that is alone in its piece, a patch embedding: with it
-    OpenVINO is off as well. Weights are quantised for each channel, with seven of the eight bits: processors without
-    VNNI add products in 16 bits, which overflow otherwise, in either runtime, and a file should answer the same
-    everywhere. Activations are quantised by the range that they have on the examples (QDQ format, which OpenVINO reads
-    as well). Statistics cannot be taken inside an ``If``; this is why graphs are quantised, not the joined graph. What
-    goes from piece to piece stays fp32.
+def quantised(part: ir.Graph, examples: Sequence[Tensors], shared: bool = False) -> ir.Graph:
+    """A piece whose products and convolutions are computed in int8, by NNCF with its rules for transformers.
+
+    Those move large activations into the weights before a product (SmoothQuant, 2211.10438) and correct the biases.
+    Weights that several paths share are left as they are: each path would have others, and the file would hold them
+    once for each. Weights are quantised for each channel, with seven of the eight bits but in depthwise convolutions:
+    processors without VNNI add products in 16 bits, which overflow otherwise, in either runtime, and a file should
+    answer the same everywhere. Activations are quantised by the range that they have on the examples (QDQ format,
+    which both runtimes read). Statistics cannot be taken inside an ``If``; this is why graphs are quantised, not the
+    joined graph. What goes from piece to piece is not quantised.
 
     Args:
         part: a segment of the backbone.
         examples: its inputs, one tuple a batch.
+        shared: whether other pieces compute with the same weights.
 
     Raises:
-        UsageError: onnxruntime is not installed.
+        UsageError: nncf is not installed.
     """
-    try:
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    except ImportError as error:
-        raise UsageError("quantisation needs onnxruntime: pip install 'offramp[onnx]'") from error
-
+    kinds = {node.op_type for node in part}
+    if not kinds & _PRODUCTS:
+        return part
+    nncf = _nncf()
     names = [value.name for value in part.inputs]
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rows: Iterator[Tensors] = iter(examples)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            row = next(self.rows, None)
-            return None if row is None else {n: t.cpu().numpy() for n, t in zip(names, row, strict=True) if n}
-
+    rows = [
+        {name: tensor.cpu().numpy() for name, tensor in zip(names, row, strict=True) if name is not None}
+        for row in examples
+    ]
     part.opset_imports[""] = OPSET
-    kept = [n for n in part if n.op_type == "MatMul" and not any(x and x.is_initializer() for x in n.inputs)]
-    convolutions = [n for n in part if n.op_type == "Conv"]
-    if len(convolutions) == 1:
-        kept += convolutions
-    proto = ir.to_proto(ir.Model(part, ir_version=10))
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it advises, on the root logger, to prepare the model otherwise
+    options = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    if shared:
+        options.smooth_quant_alphas = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
+    with _silent(nncf):
+        made = nncf.quantize(
+            ir.to_proto(ir.Model(part, ir_version=10)),
+            nncf.Dataset(rows),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(rows),
+            ignored_scope=nncf.IgnoredScope(types=sorted(kinds - _PRODUCTS)),
+            advanced_parameters=options,
+        )
+    return ir.from_proto(made).graph
+
+
+def _nncf() -> Any:
+    """The package; it would report its use to its makers, which a model's owner was not asked about."""
+    before = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "int8.onnx"
-            quantize_static(
-                proto,
-                str(path),
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["MatMul", "Gemm", "Conv"],
-                nodes_to_exclude=[n.name for n in kept],
-                per_channel=True,
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-            )
-            return ir.from_proto(onnx.load(path)).graph
+        import nncf
+    except ImportError as error:
+        raise UsageError("quantisation needs nncf: pip install 'offramp[int8]'") from error
     finally:
-        logging.getLogger().setLevel(level)
+        if before is None:
+            del os.environ["NNCF_CI"]
+        else:
+            os.environ["NNCF_CI"] = before
+    return nncf
+
+
+@contextmanager
+def _silent(nncf: Any) -> Iterator[None]:
+    """Without its bars on stdout, which holds results, and its notes."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
