@@ -1,0 +1,46 @@
+"""The command: train what is missing, export, calibrate, time, write, draw."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks import RESULTS, publish
+from benchmarks._runs import open_device, parser_of, train_all
+from benchmarks.photographs import __doc__ as summary
+from benchmarks.photographs.files import METHODS, Files
+from benchmarks.photographs.picture import draw
+from benchmarks.photographs.rows import PLACES, rows
+from benchmarks.tails.plan import BACKBONE, FIELDS, runs
+from benchmarks.tails.training import splits_of, train
+
+
+def main() -> None:
+    parser = parser_of(summary, FIELDS, "runs/tails")
+    parser.add_argument("--places", nargs="+", default=list(PLACES), help="runtime:precision")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=128, help="images in a round")
+    args = parser.parse_args()
+    open_device(args.device)
+    torch.set_num_threads(args.threads)
+    place, work = FIELDS[args.field], args.work / args.field
+    used = {*METHODS.values(), "tails", "cnn-labels", *(f"static{side}" for side in place.sides)}
+    plan = [run.seeded(0) for run in runs(place) if run.name in used]
+    splits = splits_of(place, args.data)
+    where = {"checkpoint": args.checkpoint, "work": work, "device": args.device, "workers": args.workers}
+    if not train_all(plan, args.only, partial(train, place=place, splits=splits, **where)):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(place, work, splits, Path(folder))
+        found = rows(files, args.places, args.threads, args.rounds, args.images)
+    about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
+    publish(f"photographs-{args.field}", {"data": about, "backbone": BACKBONE, **found})
+    draw(found["rows"], f"{place.name}, ViT-Ti/16", RESULTS / f"photographs-{args.field}.png")
+
+
+if __name__ == "__main__":
+    main()

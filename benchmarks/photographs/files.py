@@ -1,0 +1,59 @@
+"""Networks as files, in fp32 and int8: each is exported once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from benchmarks.tails.plan import Field, runs
+from benchmarks.tails.training import trained
+from offramp.bench.rows import spaced
+from offramp.data import Splits, loader
+from offramp.export import export_onnx, export_static_onnx
+from offramp.model import EarlyExitModel
+from offramp.policies.threshold import Threshold
+
+METHODS = {"exits": "exits", "tails": "tails", "tails and exits": "tails-exits"}
+"""What leaves early, each with its run."""
+_SAMPLES = 256
+"""Training images that int8 takes its ranges from."""
+
+
+class Files:
+    """Files of one field.
+
+    Args:
+        place: where the comparison takes place.
+        work: where finished runs are kept.
+        splits: the data.
+        folder: for the files.
+    """
+
+    def __init__(self, place: Field, work: Path, splits: Splits, folder: Path) -> None:
+        self.place, self.work, self.splits, self.folder = place, work, splits, folder
+
+    def dynamic(self, method: str, int8: bool) -> Path:
+        """A file with every exit and no router: who is not sure goes on."""
+        path = self.folder / f"{METHODS[method]}-{int8}.onnx"
+        if not path.exists():
+            model = self.model(METHODS[method])
+            never = Threshold((None,) * len(model.exits))
+            export_onnx(model, path, never, int8=self._examples(model) if int8 else None)
+        return path
+
+    def static(self, side: int, int8: bool) -> Path:
+        """The network alone."""
+        path = self.folder / f"static{side}-{int8}.onnx"
+        if not path.exists():
+            model = self.model(f"static{side}")
+            export_static_onnx(model.static, model.input.example(2), path, self._examples(model) if int8 else None)
+        return path
+
+    def model(self, name: str) -> EarlyExitModel:
+        """A finished run's model."""
+        run = next(run for run in runs(self.place) if run.name == name).seeded(0)
+        return trained(run, self.place, self.work, len(self.splits.classes or ()))
+
+    def _examples(self, model: EarlyExitModel) -> list[Tensor]:
+        return [x for x, _ in loader(spaced(self.splits.train, _SAMPLES), model.input, 32)]
