@@ -18,7 +18,7 @@ from offramp.data import loader
 from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.runtime import FileRuntime
 from offramp.errors import UsageError
-from offramp.policies import replay
+from offramp.policies import policy_to_json, replay
 from offramp.report import bootstrap_interval
 
 PLACES = (
@@ -78,7 +78,7 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
             policy = offramp.calibrate(tables["validation"], costs, max_drop=0.0)
             trace = replay(policy, tables["test"])
             own = _hits(trace.output, tables["test"].targets)
-            row = {**about, "method": method, **_accuracy(own, right), "policy": policy.to_json()}
+            row = {**about, "method": method, **_accuracy(own, right), "policy": policy_to_json(policy)}
             row |= {
                 "macs_speedup": macs_speedup(costs, policy, trace),
                 "exit_shares": (torch.bincount(trace.exit, minlength=len(costs.after) + 1) / len(own)).tolist(),
