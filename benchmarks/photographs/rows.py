@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -62,10 +62,9 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
             print(f"{name}: {side} px", flush=True)
             network, shape = runtime.open_static(files.static(side, int8))
             own = _right(network, files, side)
-            blank: Callable[[int], Tensor] = partial(_blank, network, shape)
             found.append({**about, "method": f"{side} px", **_accuracy(own, right)})
             found[-1]["batches"] = {
-                n: _times(measure(reference, _Nobody(blank), [(x, None) for x in work], rounds))
+                n: _times(measure(reference, _Nobody(network, shape), [(x, None) for x in work], rounds))
                 for n, work in batches.items()
             }
         for method, run in METHODS.items():
@@ -92,14 +91,14 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
 
 
 class _Nobody:
-    """A network alone in the place of a model that leaves early, to be timed."""
+    """A network alone in the place of a model that leaves early, to be timed, on blank images that are made once."""
 
-    def __init__(self, call: Callable[[int], Tensor]) -> None:
-        self._call = call
+    def __init__(self, network: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
+        self._network = network
+        self._blank = cache(lambda samples: torch.zeros(samples, *shape))
 
     def __call__(self, x: Tensor, policy: Any = None) -> Any:
-        output = self._call(len(x))
-        nothing = torch.zeros(len(x), dtype=torch.long)
+        output, nothing = self._network(self._blank(len(x))), torch.zeros(len(x), dtype=torch.long)
         return offramp.Trace(output, nothing, torch.zeros(len(x)), nothing, None)
 
 
@@ -113,11 +112,6 @@ def _opened(name: str, threads: int) -> FileRuntime | None:
         return None
     assert isinstance(opened, FileRuntime)
     return opened
-
-
-def _blank(network: Any, shape: tuple[int, ...], samples: int) -> Tensor:
-    found: Tensor = network(torch.zeros(samples, *shape))
-    return found
 
 
 def _right(network: Any, files: Files, side: int) -> Tensor:

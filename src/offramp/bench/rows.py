@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -171,7 +171,7 @@ def timed_rows(
         progress: as above.
         baselines: as above.
     """
-    others = {name: partial(_call_blank, network, shape) for name, (network, shape) in (baselines or {}).items()}
+    others = {name: _on_blank(network, shape) for name, (network, shape) in (baselines or {}).items()}
     rows: list[dict[str, Any]] = []
     for batch in batches:
         work = list(islice(work_of(batch), max(images // batch, 1)))
@@ -191,5 +191,7 @@ def timed_rows(
     return rows
 
 
-def _call_blank(network: Network, shape: tuple[int, ...], samples: int) -> Tensor:
-    return network(torch.zeros(samples, *shape))
+def _on_blank(network: Network, shape: tuple[int, ...]) -> Callable[[int], Tensor]:
+    """A network on blank samples, which are made once: threads that stay awake after it disturb the next call."""
+    blank = cache(lambda samples: torch.zeros(samples, *shape))
+    return lambda samples: network(blank(samples))

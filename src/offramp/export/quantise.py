@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+import numpy as np
+import onnx
 import onnx_ir as ir
 
 from offramp.errors import UsageError
@@ -60,7 +62,18 @@ def quantised(part: ir.Graph, examples: Sequence[Tensors], shared: bool = False)
             ignored_scope=nncf.IgnoredScope(types=sorted(kinds - _PRODUCTS)),
             advanced_parameters=options,
         )
+    _unsigned(made.graph)
     return ir.from_proto(made).graph
+
+
+def _unsigned(graph: onnx.GraphProto) -> None:
+    """Activations from int8 to uint8, in the same steps: of signed ones ONNX Runtime computes branches in fp32."""
+    points = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
+    for value in graph.initializer:
+        if value.name in points and value.data_type == onnx.TensorProto.INT8:
+            moved = onnx.numpy_helper.to_array(value).astype(np.int16) + 128
+            value.CopyFrom(onnx.numpy_helper.from_array(moved.astype(np.uint8), value.name))
+    del graph.value_info[:]  # types of what was signed
 
 
 def _nncf() -> Any:
