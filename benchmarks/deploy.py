@@ -95,7 +95,8 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     for other in args.smaller:
         small = Files(load_artifact(other), splits.train, files.folder / other.name)
         call, shape = runtime.open_static(small.at(precision, False))
-        smaller[other.name] = partial(lambda call, shape, n: call(torch.zeros(n, *shape)), call, shape)
+        blank = {n: torch.zeros(n, *shape) for n in args.batch}
+        smaller[other.name] = partial(lambda call, blank, n: call(blank[n]), call, blank)
     for batch in args.batch:
         images = spaced(splits.test, max(args.images, batch))
         work = [(x, policy) for x, _ in loader(images, model.input, batch)]
