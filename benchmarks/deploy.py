@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,8 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     for other in args.smaller:
         small = Files(load_artifact(other), splits.train, files.folder / other.name)
         call, shape = runtime.open_static(small.at(precision, False))
-        blank = {n: torch.zeros(n, *shape) for n in args.batch}
-        smaller[other.name] = partial(lambda call, blank, n: call(blank[n]), call, blank)
+        blank = cache(partial(lambda shape, n: torch.zeros(n, *shape), shape))
+        smaller[other.name] = partial(lambda call, blank, n: call(blank(n)), call, blank)
     for batch in args.batch:
         images = spaced(splits.test, max(args.images, batch))
         work = [(x, policy) for x, _ in loader(images, model.input, batch)]
