@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +21,7 @@ import offramp
 from benchmarks import publish
 from offramp.artifact import Artifact, load_artifact
 from offramp.bench import macs_speedup, measure
+from offramp.bench.rows import on_blank, spaced
 from offramp.cost import profile
 from offramp.data import Samples, loader
 from offramp.engine import open_runtime, tabulate_file
@@ -35,11 +34,6 @@ from offramp.policies.threshold import Threshold
 from offramp.report import bootstrap_interval
 
 ALL = ("onnxruntime:fp32", "onnxruntime:int8", "openvino:fp32", "openvino:bf16", "openvino:int8")
-
-
-def spaced(samples: Samples, count: int) -> Samples:
-    """Some samples, evenly spaced."""
-    return samples.take(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int))
 
 
 class Files:
@@ -95,8 +89,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     for other in args.smaller:
         small = Files(load_artifact(other), splits.train, files.folder / other.name)
         call, shape = runtime.open_static(small.at(precision, False))
-        blank = cache(partial(lambda shape, n: torch.zeros(n, *shape), shape))
-        smaller[other.name] = partial(lambda call, blank, n: call(blank(n)), call, blank)
+        smaller[other.name] = on_blank(call, shape)
     for batch in args.batch:
         images = spaced(splits.test, max(args.images, batch))
         work = [(x, policy) for x, _ in loader(images, model.input, batch)]

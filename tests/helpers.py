@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +33,18 @@ def batches(n: int, size: int = 64, classes: int = 5, seed: int = 1) -> list[tup
     """Random images and random targets."""
     targets = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
     return list(zip(images(n, seed).split(size), targets.split(size), strict=True))
+
+
+def noise_file(file: Path, side: int, train: int, validation: int, test: int) -> str:
+    """An ``.npz`` of three splits of noise, ten classes that differ in brightness."""
+    rng, n = np.random.default_rng(0), train + validation + test
+    labels = np.arange(n) % 10
+    pixels = (rng.random((n, side, side, 3)) * 200 + 5 * labels[:, None, None, None]).astype(np.uint8)
+    ends = np.cumsum([0, train, validation, test])
+    rows = {name: slice(*ends[i : i + 2]) for i, name in enumerate(("train", "validation", "test"))}
+    arrays = {f"{kind}_{name}": a[at] for name, at in rows.items() for kind, a in (("x", pixels), ("y", labels))}
+    np.savez(file, classes=np.array(list("abcdefghij")), **arrays)
+    return str(file)
 
 
 def random_table(n: int = 400, exits: int = 3, classes: int = 5, seed: int = 0) -> ExitTable:

@@ -4,5 +4,5 @@
 seed of ``benchmarks.tails`` from ``--work``, or trains it: the network alone at three sizes, with exits, with tails,
 with both. Each becomes a file in fp32 and in int8; each file's policy is calibrated on validation images in the runtime
 and precision that it is for, so that nothing is lost there; test images are read once. All times are ratios to the
-network alone in OpenVINO in bf16 (fp32 where the processor has no bf16), timed in turn with each.
+network alone in OpenVINO in bf16, timed in turn with each.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,12 +11,11 @@ from torch import Tensor
 import offramp
 from benchmarks.photographs.files import METHODS, Files
 from offramp.bench import macs_speedup, measure
-from offramp.bench.rows import spaced
+from offramp.bench.rows import on_blank, spaced
 from offramp.cost import profile
 from offramp.data import loader
 from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.runtime import FileRuntime
-from offramp.errors import UsageError
 from offramp.policies import policy_to_json, replay
 from offramp.report import bootstrap_interval
 
@@ -29,8 +27,8 @@ PLACES = (
     "onnxruntime:fp32",
     "onnxruntime:int8",
 )
-REFERENCES = ("openvino:bf16", "openvino:fp32")
-"""What the network alone is timed in, the first that the processor has."""
+REFERENCE = "openvino:bf16"
+"""What the network alone is timed in; OpenVINO computes in fp32 instead where the processor has no bf16."""
 _BATCHES = (1, 64)
 
 
@@ -39,7 +37,7 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
 
     Args:
         files: of one field.
-        places: as ``runtime:precision``; those that the processor has not are left out.
+        places: as ``runtime:precision``.
         threads: of every runtime.
         rounds: how often everything is timed.
         images: how many in a round.
@@ -47,16 +45,11 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
     *smaller, whole = files.place.sides
     test, model = files.splits.test, files.model(f"static{whole}")
     batches = {n: [x for x, _ in loader(spaced(test, images), model.input, n)][: images // n] for n in _BATCHES}
-    kept: dict[str, FileRuntime] = {}
-    for name in dict.fromkeys((*places, *REFERENCES)):
-        if (opened := _opened(name, threads)) is not None:
-            kept[name] = opened
-    against = next(name for name in REFERENCES if name in kept)
-    reference, _ = kept[against].open_static(files.static(whole, False))
+    reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
     right = _right(reference, files, whole)
     found: list[dict[str, Any]] = []
-    for name in (name for name in places if name in kept):
-        runtime, int8 = kept[name], "int8" in name
+    for name in places:
+        runtime, int8 = _opened(name, threads), "int8" in name
         about = dict(zip(("runtime", "precision"), name.split(":"), strict=True))
         for side in (whole, *smaller):
             print(f"{name}: {side} px", flush=True)
@@ -64,7 +57,7 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
             own = _right(network, files, side)
             found.append({**about, "method": f"{side} px", **_accuracy(own, right)})
             found[-1]["batches"] = {
-                n: _times(measure(reference, _Nobody(network, shape), [(x, None) for x in work], rounds))
+                n: measure(reference, _alone(on_blank(network, shape)), [(x, None) for x in work], rounds).row()
                 for n, work in batches.items()
             }
         for method, run in METHODS.items():
@@ -82,34 +75,27 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
                 "macs_speedup": macs_speedup(costs, policy, trace),
                 "exit_shares": (torch.bincount(trace.exit, minlength=len(costs.after) + 1) / len(own)).tolist(),
                 "batches": {
-                    n: _times(measure(reference, session, [(x, policy) for x in work], rounds))
+                    n: measure(reference, session, [(x, policy) for x in work], rounds).row()
                     for n, work in batches.items()
                 },
             }
             found.append(row)
-    return {"reference": against, "threads": threads, "rounds": rounds, "timed_images": images, "rows": found}
+    return {"reference": REFERENCE, "threads": threads, "rounds": rounds, "timed_images": images, "rows": found}
 
 
-class _Nobody:
-    """A network alone in the place of a model that leaves early, to be timed, on blank images that are made once."""
+def _alone(call: Callable[[int], Tensor]) -> Any:
+    """A network alone as a session, to be timed like a model that leaves early."""
 
-    def __init__(self, network: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
-        self._network = network
-        self._blank = cache(lambda samples: torch.zeros(samples, *shape))
+    def session(x: Tensor, policy: Any = None) -> offramp.Trace:
+        nothing = torch.zeros(len(x), dtype=torch.long)
+        return offramp.Trace(call(len(x)), nothing, torch.zeros(len(x)), nothing, None)
 
-    def __call__(self, x: Tensor, policy: Any = None) -> Any:
-        output, nothing = self._network(self._blank(len(x))), torch.zeros(len(x), dtype=torch.long)
-        return offramp.Trace(output, nothing, torch.zeros(len(x)), nothing, None)
+    return session
 
 
-def _opened(name: str, threads: int) -> FileRuntime | None:
+def _opened(name: str, threads: int) -> FileRuntime:
     runtime, precision = name.split(":")
-    rest = "bf16" if precision.endswith("bf16") else "fp32"
-    try:
-        opened = open_runtime(runtime, rest, threads)
-    except UsageError as error:
-        print(f"{name} is left out: {error}", flush=True)
-        return None
+    opened = open_runtime(runtime, "bf16" if precision.endswith("bf16") else "fp32", threads)
     assert isinstance(opened, FileRuntime)
     return opened
 
@@ -130,8 +116,3 @@ def _accuracy(own: Tensor, reference: Tensor) -> dict[str, Any]:
         "interval": bootstrap_interval(own.numpy()),
         "against_reference": {"change": float(change.mean()), "interval": bootstrap_interval(change.numpy())},
     }
-
-
-def _times(timed: Any) -> dict[str, Any]:
-    found: dict[str, Any] = timed.row()
-    return found

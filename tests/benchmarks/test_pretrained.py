@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import timm
 from benchmarks.pretrained.picture import draw
@@ -10,6 +9,7 @@ from benchmarks.pretrained.plan import WAYS, base, ways
 from benchmarks.pretrained.result import result
 from benchmarks.tails.plan import FIELDS, Field
 from benchmarks.tails.training import splits_of, train
+from helpers import noise_file
 from safetensors.torch import save_file
 
 
@@ -23,15 +23,10 @@ def test_all_ways_see_the_data_equally_often():
 
 @pytest.mark.slowest
 def test_the_road_from_images_to_a_picture(tmp_path):
-    rng = np.random.default_rng(0)
-    labels = np.arange(160) % 10
-    pixels = (rng.random((160, 48, 48, 3)) * 200 + 5 * labels[:, None, None, None]).astype(np.uint8)
-    parts = {"train": slice(0, 64), "validation": slice(64, 112), "test": slice(112, 160)}
-    arrays = {f"{kind}_{name}": a[rows] for name, rows in parts.items() for kind, a in (("x", pixels), ("y", labels))}
-    np.savez(tmp_path / "d.npz", classes=np.array(list("abcdefghij")), **arrays)
+    data = noise_file(tmp_path / "d.npz", 48, 64, 48, 48)
     save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.safetensors")
     place = Field("noise", 48, (1, 3), (48,), 64, None, {"crop_pct": 1.0})
-    splits = splits_of(place, str(tmp_path / "d.npz"))
+    splits = splits_of(place, data)
     short = {"epochs": 2, "batch_size": 32, "warmup_epochs": 0.0}
     for run in (base(place), *ways(place).values()):
         one = replace(run.seeded(0), settings={**run.settings, **short, "seed": 0})

@@ -18,7 +18,7 @@ from benchmarks.tails.readings import Tables, at_random, oracle
 from benchmarks.tails.result import heads_compared, larger_routers, paired, result, row
 from benchmarks.tails.timing import TIMED, merged, times
 from benchmarks.tails.training import splits_of, train
-from helpers import images, tiny_vit
+from helpers import images, noise_file, tiny_vit
 from safetensors.torch import save_file
 
 import offramp
@@ -145,15 +145,10 @@ def test_nothing_merged_is_the_network_itself():
 @pytest.mark.slowest
 def test_the_road_from_images_to_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "TIMED", ("exits only", "routed: exit, labels"))
-    rng = np.random.default_rng(0)
-    labels = np.arange(260) % 10
-    pixels = (rng.random((260, 48, 48, 3)) * 200 + 5 * labels[:, None, None, None]).astype(np.uint8)
-    parts = {"train": slice(0, 96), "validation": slice(96, 160), "test": slice(160, 260)}
-    arrays = {f"{kind}_{name}": a[rows] for name, rows in parts.items() for kind, a in (("x", pixels), ("y", labels))}
-    np.savez(tmp_path / "d.npz", classes=np.array(list("abcdefghij")), **arrays)
+    data = noise_file(tmp_path / "d.npz", 48, 96, 64, 100)
     save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.safetensors")
     place = Field("noise", 48, (1, 2, 3), (32, 40, 48), 64, 80, {"crop_pct": 1.0})
-    splits = splits_of(place, str(tmp_path / "d.npz"))
+    splits = splits_of(place, data)
     assert {name: len(part) for name, part in splits.parts.items()} == {"train": 64, "validation": 64, "test": 80}
     short = {"epochs": 1, "batch_size": 32, "warmup_epochs": 0.0}
     plan = [run.seeded(seed) for seed in range(2) for run in runs(place)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import onnx
+import openvino
 import pytest
 import timm
 import torch
@@ -10,7 +14,6 @@ import torch
 import offramp
 from offramp import Exit
 from offramp.engine import open_runtime
-from offramp.errors import UsageError
 from offramp.policies.threshold import Threshold
 
 pytestmark = pytest.mark.slow
@@ -57,14 +60,12 @@ def test_weights_of_convolutions_and_products_are_bytes(setting):
 
 def test_what_is_left_may_be_computed_in_bf16_which_is_a_precision_of_its_own(setting):
     _, path, x = setting
-    try:
-        runtime = open_runtime("openvino", "bf16", 1)
-    except UsageError as error:
-        pytest.skip(str(error))
-    session, other = runtime.open(path), open_runtime("openvino", "fp32", 1).open(path)
+    session, other = (open_runtime("openvino", precision, 1).open(path) for precision in ("bf16", "fp32"))
     assert (session.precision, other.precision) == ("int8-bf16", "int8")
     found, expected = session(x).output, other(x).output
-    assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert not torch.equal(found, expected)
 
 
 def test_weights_leave_a_bit_free_for_processors_that_add_in_16_bits(setting):
@@ -83,6 +84,26 @@ def test_activations_are_unsigned_everywhere(setting):
     found = [types[node.input[2]] for node in _nodes(graph) if node.op_type == "QuantizeLinear"]
     assert len(found) > 20
     assert set(found) == {onnx.TensorProto.UINT8}
+
+
+SILENT = """
+import sys, timm, offramp
+from offramp import Exit
+from offramp.policies.threshold import Threshold
+backbone = timm.create_model("vit_tiny_patch16_224", num_classes=10, img_size=64, depth=2)
+model = offramp.attach(backbone, [Exit(1)]).eval()
+offramp.export_onnx(model, sys.argv[1], Threshold((1.0,)), int8=[model.input.example(4)])
+from nncf.telemetry import wrapper
+print(wrapper.telemetry.__class__.__module__)
+"""
+"""In a process of its own: under pytest NNCF reports nothing anyhow."""
+
+
+def test_nothing_is_printed_and_nothing_is_reported(tmp_path):
+    """stdout holds results; how a model is quantised is its owner's business."""
+    told = subprocess.run([sys.executable, "-c", SILENT, tmp_path / "m.onnx"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "unittest.mock\n", "a stand-in that sends nothing"
 
 
 def _nodes(graph: onnx.GraphProto):

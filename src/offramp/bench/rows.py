@@ -171,7 +171,7 @@ def timed_rows(
         progress: as above.
         baselines: as above.
     """
-    others = {name: _on_blank(network, shape) for name, (network, shape) in (baselines or {}).items()}
+    others = {name: on_blank(network, shape) for name, (network, shape) in (baselines or {}).items()}
     rows: list[dict[str, Any]] = []
     for batch in batches:
         work = list(islice(work_of(batch), max(images // batch, 1)))
@@ -191,7 +191,15 @@ def timed_rows(
     return rows
 
 
-def _on_blank(network: Network, shape: tuple[int, ...]) -> Callable[[int], Tensor]:
-    """A network on blank samples, which are made once: threads that stay awake after it disturb the next call."""
+def on_blank(network: Network, shape: tuple[int, ...]) -> Callable[[int], Tensor]:
+    """A static network to be timed: called with a number of samples, it answers as many blank ones.
+
+    They are made once for each number: threads of torch that made them stay awake for a while, and would disturb what
+    is timed.
+
+    Args:
+        network: what is called.
+        shape: of one sample.
+    """
     blank = cache(lambda samples: torch.zeros(samples, *shape))
     return lambda samples: network(blank(samples))
