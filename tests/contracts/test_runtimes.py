@@ -1,6 +1,9 @@
 """Every runtime of the table computes what PyTorch computes, in each precision that it has."""
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +47,35 @@ def test_runtime(name, precision, monkeypatch):
         assert found.score.dtype == found.output.dtype == torch.float32
     for n in (1, 5):
         assert (static(x[:n]) - outputs[-1, :n]).abs().max() < TOLERANCE[precision]
+
+
+SIGNALS = """
+import os, signal
+from offramp.engine import open_runtime
+from helpers import images, tiny_model
+
+told = []
+signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
+network, x = tiny_model().backbone.model, images(2)
+
+def opened():
+    runtime = open_runtime("openvino")
+    runtime.static(network, x)
+    return runtime
+
+runtimes = [opened() for _ in range(3)]
+while runtimes:
+    del runtimes[0]
+    os.kill(os.getpid(), signal.SIGUSR1)
+print(len(told))
+"""
+
+
+def test_runtimes_may_be_freed_in_any_order_and_signals_still_arrive():
+    """torch's loaders and faulthandler rely on them; each of OpenVINO's cores has a stack for signals of its own."""
+    here = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, cwd=here)
+    assert (done.returncode, done.stdout.strip()) == (0, "3"), done.stderr
 
 
 def test_stages():

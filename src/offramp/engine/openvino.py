@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,7 @@ class OpenVinoRuntime:
 
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
         check_precision(self, precision)
-        try:
-            import openvino
-        except ImportError as error:
-            raise UsageError("this runtime needs openvino: pip install 'offramp[openvino]'") from error
-        self._core: Any = openvino.Core()
+        self._core = _core()
         self.precision, self.threads = precision, threads or cores()
 
     def static(self, network: nn.Module, example: Tensor) -> Network:
@@ -90,6 +87,21 @@ class OpenVinoRuntime:
             return self._core.compile_model(self._core.read_model(proto), "CPU", settings)
         except Exception as error:  # its errors have no common class
             raise ArtifactError(f"OpenVINO does not take the file: {' '.join(str(error).split())}") from error
+
+
+@cache
+def _core() -> Any:
+    """The one of this process, which is never freed.
+
+    Each sets a stack for signals, and puts back the one that was there before. Of several, freed in another order than
+    backwards, one puts back a stack that is gone, and the next signal ends the process: that a child of a loader ended,
+    for instance.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise UsageError("this runtime needs openvino: pip install 'offramp[openvino]'") from error
+    return openvino.Core()
 
 
 def _drop_defaults(proto: onnx.ModelProto) -> None:
