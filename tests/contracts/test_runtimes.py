@@ -1,5 +1,7 @@
 """Every runtime of the table computes what PyTorch computes, in each precision that it has."""
 
+import copy
+import math
 import subprocess
 import sys
 from functools import partial
@@ -12,7 +14,9 @@ from helpers import images, spread_thresholds, tiny_model
 import offramp
 from offramp.engine import TorchSegments, open_runtime
 from offramp.errors import UsageError
+from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
+from offramp.policies.vote import Vote
 from offramp.registry import RUNTIMES
 
 pytestmark = pytest.mark.slow
@@ -47,6 +51,35 @@ def test_runtime(name, precision, monkeypatch):
         assert found.score.dtype == found.output.dtype == torch.float32
     for n in (1, 5):
         assert (static(x[:n]) - outputs[-1, :n]).abs().max() < TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_session_takes_another_policy_at_each_call(name):
+    """It keeps what it read of the last policy: not for another one, another batch, or one that it does not take."""
+    model = tiny_model(after=(1, 2), seed=2)
+    x = images(12)
+    first, second = spread_thresholds(model, x)
+    rules = [Threshold((first, second)), Threshold((None, second)), Threshold((first, None))]
+    session = open_runtime(name, threads=1).dynamic(model, rules[0])
+    unsound = copy.copy(rules[0])  # past its own checks
+    object.__setattr__(unsound, "thresholds", (math.nan,) * 2)
+    for i, n in ((0, 12), (0, 5), (1, 5), (0, 12), (2, 1), (2, 12), (1, 3)):
+        expected = offramp.run(model, x[:n], rules[i]).exit.tolist()
+        assert session(x[:n], rules[i]).exit.tolist() == expected
+        with pytest.raises(UsageError, match="export the model with it"):
+            session(x[:n], Vote(2, (0, 1)))
+        with pytest.raises(UsageError, match=r"not a number \(NaN\)"):
+            session(x[:n], unsound)
+        assert session(x[:n], rules[i]).exit.tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_session_takes_other_exits_at_each_call(name):
+    model, x = tiny_model(after=(1, 2), seed=2), images(12)
+    session = open_runtime(name, threads=1).dynamic(model, Forced((0, 1, 2) * 4, 2))
+    for exits in ((0, 1, 2) * 4, (2,) * 5, (1, 0) * 6, (2,) * 3):
+        for _ in range(2):
+            assert session(x[: len(exits)], Forced(exits, 2)).exit.tolist() == list(exits)
 
 
 SIGNALS = """

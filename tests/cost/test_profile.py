@@ -1,5 +1,7 @@
 """What parts cost."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -57,6 +59,21 @@ def test_in_turn_alternates_and_drops_the_first_round():
     seconds = in_turn(calls, rounds=3)
     assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1)] * 4
     assert [len(s) for s in seconds.values()] == [3, 3]
+
+
+def test_a_turn_of_several_pieces_begins_warm_and_loses_none():
+    order, now = [], [0.0]
+
+    def piece(name, i):
+        order.append((name, i))
+        now[0] += 1 + i
+
+    calls = {name: [partial(piece, name, i) for i in range(5)] for name in "ab"}
+    seconds = in_turn(calls, rounds=2, clock=lambda: now[0], turn=2, warm=True)
+    turns = [[("a", i), *(("a", j) for j in (i, i + 1) if j < 5)] for i in (0, 2, 4)]
+    expected = [piece for turn in turns for piece in (*turn, *(("b", i) for _, i in turn))]
+    assert order == expected * 3
+    assert seconds == {name: [[1.0, 2.0, 3.0, 4.0, 5.0]] * 2 for name in "ab"}
 
 
 @pytest.mark.parametrize("masked", [False, True])

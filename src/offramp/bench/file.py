@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from offramp._batches import Inputs, cat, count, parts
-from offramp.bench.rows import Baselines, Work, spaced, timed_rows
+from offramp.bench.rows import Baselines, Work, on_blank, spaced, timed_rows
 from offramp.data import Samples, loader
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import Runtime
@@ -78,7 +78,8 @@ def static_part(session: FileSession, baselines: Baselines) -> Callable[[Inputs]
         never = replace(own, thresholds=(None,) * len(own.thresholds))
         return lambda x: session(x, never).output
     for network, shape in baselines.values():
-        return lambda x: network(torch.zeros(count(x), *shape))
+        blank = on_blank(network, shape)
+        return lambda x: blank(count(x))
     raise UsageError(
         f"a file with a {type(own).__name__} policy on {own.score} cannot be told to let nobody leave: "
         "name its backbone without exits, as a file, by --baseline"

@@ -20,6 +20,8 @@ from offramp.types import CostTable, Trace
 
 Seconds = list[list[float]]
 """For each round the seconds of each batch."""
+_TURN = 16
+"""Samples a turn."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ def measure(
     baselines: Mapping[str, Callable[[int], Any]] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
-    """Time the static backbone and the dynamic model on the same batches, batch by batch in turn.
+    """Time the static backbone and the dynamic model on the same batches, in turn.
+
+    Each has 16 samples a turn, or one batch: a service that answers single images runs one network, and finds its
+    weights where the last answer left them. So before a turn of several batches the first is run once, uncounted.
 
     Args:
         static: the backbone without exits.
@@ -100,7 +105,9 @@ def measure(
     }
     for name, call in (baselines or {}).items():
         calls[name] = [partial(call, count(x)) for x, _ in work]
-    seconds = in_turn(calls, rounds, parts(work[0][0])[0].device, tick, clock)
+    turn = max(_TURN // count(work[0][0]), 1)
+    device = parts(work[0][0])[0].device
+    seconds = in_turn(calls, rounds, device, tick, clock, turn, warm=turn > 1)
     trace = Trace.cat([dynamic(x, policy) for x, policy in work])
     return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 

@@ -158,7 +158,8 @@ def _timed(
         raise UsageError(f"{repeats} repeats of a batch of {batch_size} cannot be timed; both are at least 1")
     x = each(lambda part: part.repeat_interleave(batch_size, 0), _undecided(calls, examples, costs.chain))
     device = calls["whole", 0](x).output.device
-    seconds = in_turn({str(way): [partial(run, x)] for way, run in calls.items()}, repeats, device, tick, clock)
+    pieces = {str(way): [partial(run, x)] for way, run in calls.items()}
+    seconds = in_turn(pieces, repeats, device, tick, clock, warm=True)
     runs = {way: [r[0] for r in seconds[str(way)]] for way in calls}
     medians, late = ({way: reduce(r) for way, r in runs.items()} for reduce in (statistics.median, p95))
     if any(kind == "over" for kind, _ in calls):

@@ -27,8 +27,10 @@ def in_turn(
     device: torch.device | str = "cpu",
     tick: Callable[[int], Any] = lambda n: None,
     clock: Callable[[], float] = time.perf_counter,
+    turn: int = 1,
+    warm: bool = False,
 ) -> dict[str, list[list[float]]]:
-    """Time several ways of doing the same pieces of work, piece by piece in turn, so that drift hits all alike.
+    """Time several ways of doing the same pieces of work in turn, so that drift hits all alike.
 
     Args:
         calls: for each way the same number of pieces of work.
@@ -36,20 +38,28 @@ def in_turn(
         device: what to wait for after each piece.
         tick: called after each round with the number of rounds done, the uncounted one included.
         clock: seconds, rising; replaced in tests.
+        turn: how many pieces a way does one behind the other, before it is another's turn.
+        warm: whether a turn's first piece is done once more before it, uncounted. Whoever had the turn before has left
+            his own weights in the caches; a small piece takes up to twice as long to fetch others.
 
     Returns:
         For each way, for each round, the seconds of each piece.
     """
     seconds: dict[str, list[list[float]]] = {name: [] for name in calls}
+    pieces = len(next(iter(calls.values())))
     for number in range(rounds + 1):
         spent: dict[str, list[float]] = {name: [] for name in calls}
-        for pieces in zip(*calls.values(), strict=True):
-            for name, piece in zip(calls, pieces, strict=True):
-                synchronise(device)
-                start = clock()
-                piece()
-                synchronise(device)
-                spent[name].append(clock() - start)
+        for first in range(0, pieces, turn):
+            for name, work in calls.items():
+                now = work[first : first + turn]
+                if warm:
+                    now[0]()
+                for piece in now:
+                    synchronise(device)
+                    start = clock()
+                    piece()
+                    synchronise(device)
+                    spent[name].append(clock() - start)
         if number > 0:
             for name in calls:
                 seconds[name].append(spent[name])

@@ -66,6 +66,8 @@ class FileSession:
         self.raw = bool(file.about["preprocess"])
         """Whether the file prepares samples itself: it takes them as they are."""
         self._task = get_task(file.about["task"])
+        self._paths = torch.tensor(file.chain.paths)
+        self._checked: tuple[Policy, dict[str, np.ndarray]] | None = None
 
     def __call__(self, x: Inputs, policy: Policy | None = None, max_exit: int | None = None) -> Trace:
         """A batch, such as images ``(B, C, H, W)``, to its answers.
@@ -82,7 +84,7 @@ class FileSession:
         """
         inputs, found = self._answers(x, policy, max_exit)
         entry = torch.from_numpy(inputs["entries"]) if "entries" in inputs else found.get("entry")
-        path = torch.tensor(self.file.chain.paths)[found["exit"]]
+        path = self._paths[found["exit"]]
         return Trace(found["output"], found["exit"], found["score"], path, entry)  # type: ignore[arg-type]
 
     def route(self, x: Inputs) -> Tensor | None:
@@ -109,6 +111,18 @@ class FileSession:
         return inputs, {name: torch.from_numpy(np.asarray(part)) for name, part in self._call(inputs).items()}
 
     def _numbers(self, policy: Policy, samples: int) -> dict[str, np.ndarray]:
+        """What the graph is given of a policy."""
+        if self._checked is None or self._checked[0] is not policy:  # a service asks with the same one all day
+            self._checked = (policy, self._fixed(policy))
+        numbers, inner = dict(self._checked[1]), inner_of(policy)
+        if isinstance(inner, Forced):
+            numbers["exits"] = inner.init(samples)[0].numpy()
+            if inner.entries is not None:
+                numbers["entries"] = np.array(inner.entries, np.int64)
+        return numbers
+
+    def _fixed(self, policy: Policy) -> dict[str, np.ndarray]:
+        """The policy's own numbers, whatever the batch; ``UsageError`` where the file cannot compute it."""
         own = self.file.policy
         if not holds(own, policy, self._task, self.file.about["num_outputs"]):
             raise UsageError(
@@ -119,9 +133,4 @@ class FileSession:
         numbers = {name: value.numpy() for name, value in policy_inputs(policy).items()}
         if any(np.isnan(value).any() for value in numbers.values()):
             raise UsageError("a number of the policy is not a number (NaN)")
-        inner = inner_of(policy)
-        if isinstance(inner, Forced):
-            numbers["exits"] = inner.init(samples)[0].numpy()
-            if inner.entries is not None:
-                numbers["entries"] = np.array(inner.entries, np.int64)
         return numbers
