@@ -13,7 +13,7 @@ import offramp
 from offramp import DataError, Exit
 from offramp.bench import bench_forced, profile_in
 from offramp.data import loader
-from offramp.engine import open_runtime
+from offramp.engine import RuntimeInPieces, open_runtime
 from offramp.inputs import OneTensor
 from offramp.policies.threshold import Threshold
 from offramp.registry import INPUTS
@@ -67,6 +67,8 @@ def test_a_batch_of_pairs_has_as_many_samples_as_pairs(setting, tmp_path):
     assert torch.equal(trace.exit, expected.exit)
     assert torch.equal(trace.output, expected.output)
     assert len(set(trace.exit.tolist())) > 1
+    pieces = offramp.run(model, x, policy, RuntimeInPieces(open_runtime("torch"), 7))
+    assert torch.equal(pieces.exit, expected.exit)
     answers = list(offramp.anytime(model, x))
     assert [len(a.exit) for a in answers] == [N] * 3
     costs = offramp.profile(model, batch_size=4, repeats=2)

@@ -64,6 +64,18 @@ def test_a_model_alone_is_timed_in_the_shares_that_its_policy_expects(trained, c
     assert f"Exits forced on random images, in the shares {shares} %" in " ".join(out.split())
 
 
+def test_in_pieces_the_answer_says_which(trained, cli):
+    for piece, sizes in (("4", [4] * 3), ("auto", None)):
+        (row,) = rows(cli("bench", trained / "model", "--batch", "8", "--piece", piece, *QUICK))["rows"]
+        assert len(row["pieces"]["dynamic"]) == 3
+        assert {row["pieces"]["static"], *row["pieces"]["dynamic"]} <= {1, 2, 4, 8}
+        assert sizes is None or row["pieces"] == {"static": 4, "dynamic": sizes}
+    quick = [word for word in QUICK if word != "--json"]
+    code, out, _ = cli("bench", trained / "model", "--batch", "8", "--piece", "4", *quick)
+    assert code == 0
+    assert "Batch 8 in pieces: static 4, segments 4 4 4." in " ".join(out.split())
+
+
 def test_an_exit_that_a_policy_leaves_off_does_not_run(trained, cli, tmp_path):
     policy = Threshold((None, 0.5), provenance={"expected": {"exit_shares": [0.0, 0.5, 0.5]}})
     save_policy(policy, tmp_path / "p.json")
@@ -167,6 +179,14 @@ WRONG = {
     "file, not calibrated": (2, ["FILE", "--threshold", "0.5"], "expects no shares"),
     "no policy": (2, ["BARE"], "has no policy"),
     "numbers": (2, ["FILE", "--shares", "a,b"], "numbers with commas"),
+    "piece": (2, ["MODEL", "--piece", "many"], "a number of samples, or auto"),
+    "no piece": (2, ["MODEL", "--piece", "0"], "a number of samples from 1"),
+    "pieces of a file": (2, ["FILE", "--piece", "auto"], "takes a batch as it comes"),
+    "pieces of a runtime of files": (
+        2,
+        ["MODEL", "--runtime", "openvino", "--piece", "4"],
+        "takes a batch as it comes",
+    ),
     "no file": (1, ["missing.onnx"], "could not be read"),
     "baseline": (1, ["FILE", "--baseline", "PICTURES"], "does not take float32 images of one size"),
     "baseline, openvino": (1, ["FILE", "--runtime", "openvino", "--baseline", "PICTURES"], "does not take float32"),

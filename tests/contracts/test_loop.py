@@ -12,7 +12,7 @@ from policy_examples import examples
 
 import offramp
 from offramp import UsageError
-from offramp.engine import Cohort, TorchSegments, advance, arrive, enter, open_runtime
+from offramp.engine import Cohort, RuntimeInPieces, TorchSegments, advance, arrive, enter, open_runtime
 from offramp.registry import POLICIES, TASKS
 from offramp.testing._policies import MARGIN
 
@@ -92,6 +92,27 @@ def test_cohorts_joined_answer_as_apart(setting, name):
             assert torch.equal(found.exit, expected.exit)
             assert torch.allclose(found.output, expected.output, atol=100 * MARGIN)
             assert torch.allclose(found.score, expected.score, atol=100 * MARGIN)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_in_pieces_as_in_one(setting, runtime, precision, name):
+    model, x, _, policies = setting
+    whole = open_runtime(runtime, precision)
+    network = whole.static(model.static, x)
+    near = 100 * MARGIN if precision == "fp32" else 0.1
+    for piece in (1, 7, N, "auto"):
+        computes = RuntimeInPieces(whole, piece)
+        assert torch.allclose(computes.static(model.static, x)(x), network(x), atol=near)
+        for make in policies[name]:
+            policy = make(torch.arange(N))
+            expected = whole.dynamic(model, policy)(x)
+            found = offramp.run(model, x, policy, computes)
+            agree = found.exit == expected.exit
+            assert agree.all() if precision == "fp32" else (~agree).sum() <= 3, "bf16: only near a threshold"
+            assert torch.allclose(found.output[agree], expected.output[agree], atol=near)
+            assert torch.allclose(found.score[agree], expected.score[agree], atol=near)
 
 
 def walk(segments, policy, make, task, x, joined_before):

@@ -9,7 +9,7 @@ from policy_examples import examples
 
 import offramp
 from offramp import Exit, Part, Routed, UsageError
-from offramp.engine import open_runtime
+from offramp.engine import RuntimeInPieces, open_runtime
 from offramp.policies import policy_from_json, policy_to_json
 from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
@@ -91,6 +91,21 @@ def test_a_deadline_that_is_never_reached_is_none(setting):
             late = offramp.run_until(model, x, 0.0, costs, policy, answer=kind)
             assert torch.isfinite(late.output).all()
             assert (late.exit <= expected.exit).all()
+
+
+@pytest.mark.parametrize("piece", [1, 7, "auto"])
+def test_in_pieces_as_in_one(setting, piece):
+    model, x, _ = setting
+    x = x[:40]
+    policies = [Threshold(examples(model, x)["threshold"][0](torch.arange(40)).thresholds), forced(torch.arange(40))]
+    if model.router is not None:
+        policies.append(Routed(policies[0], model.middle))
+    computes = RuntimeInPieces(open_runtime("torch"), piece)
+    for policy in policies:
+        expected, found = offramp.run(model, x, policy), offramp.run(model, x, policy, computes)
+        for part in ("exit", "path", "entry"):
+            assert torch.equal(getattr(found, part), getattr(expected, part)), part
+        assert torch.allclose(found.output, expected.output, atol=1e-4)
 
 
 def test_anytime_goes_along_the_chain(setting):

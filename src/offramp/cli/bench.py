@@ -56,6 +56,13 @@ def command(
         list[str] | None,
         typer.Option(help="A timm name or an .onnx file to time in the same run; may be given more than once."),
     ] = None,
+    piece: Annotated[
+        str | None,
+        typer.Option(
+            help="PyTorch: compute so many samples of a batch at a time, or auto: as many as are quickest here, for "
+            "the static backbone and for each segment of the dynamic model. Memory is not measured then."
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = 0,
     json: Json = False,
@@ -72,7 +79,7 @@ def command(
     from offramp.bench.forced import ForcedWork
     from offramp.bench.rows import bench_forced, bench_policy, expected_shares
     from offramp.data import open_splits
-    from offramp.engine import open_runtime
+    from offramp.engine import RuntimeInPieces, open_runtime
     from offramp.errors import UsageError
     from offramp.pipeline import open_for
     from offramp.versions import host, versions
@@ -82,6 +89,8 @@ def command(
     forced = None if shares is None else _numbers(shares)
     peak = None
     if is_file(model):
+        if piece is not None:
+            raise UsageError("a file takes a batch as it comes: --piece is for the runtimes torch and torch-compiled")
         opens = file_runtime(runtime, precision, threads)
         others = {name: _baseline(name, opens) for name in baseline or []}
         session = opens.open(model)
@@ -97,6 +106,8 @@ def command(
     else:
         artifact = ready(model, device, threads)
         inner, computes = artifact.model, open_runtime(runtime, precision, threads)
+        if piece is not None:
+            computes = RuntimeInPieces(computes, _piece(piece))
         others = {name: _baseline(name, computes) for name in baseline or []}
         if data is None:
             asked = None
@@ -109,7 +120,7 @@ def command(
             rule = chosen_policy(artifact, policy, threshold)
             samples = open_for(artifact, data).validation
             rows = bench_policy(inner, rule, samples, batch, images, rounds, True, computes, others)
-        if memory:
+        if memory and piece is None:
             err.print("measuring peak memory, each way in a process of its own")
             peak = peak_memory(inner, rule, computes, batch[-1], partial(save, inner))
     about = {"images": data or "random", "shares": forced}
@@ -143,6 +154,10 @@ def show(rows: list[dict[str, Any]], about: dict[str, Any], images: int, others:
     title = f"{first['runtime']}, {first['precision']}, {first['threads']} threads, "
     title += f"{first['rounds']} rounds of {images} images"
     table(title, [*columns, *(f"{name} ms" for name in others)], cells)
+    for row in rows:
+        if "pieces" in row:
+            segments = " ".join(map(str, row["pieces"]["dynamic"]))
+            out.print(f"Batch {row['batch']} in pieces: static {row['pieces']['static']}, segments {segments}.")
     if about["shares"] is None:
         out.print(f"The policy ran on validation images of {about['images']}.")
     else:
@@ -162,6 +177,15 @@ def _numbers(text: str) -> list[float]:
         return [float(s) for s in text.split(",")]
     except ValueError:
         raise UsageError(f"--shares takes numbers with commas between them, not {text!r}") from None
+
+
+def _piece(text: str) -> Any:
+    """A number of samples, or auto."""
+    from offramp.errors import UsageError
+
+    if text != "auto" and not text.isdecimal():
+        raise UsageError(f"--piece takes a number of samples, or auto, not {text!r}")
+    return text if text == "auto" else int(text)
 
 
 def _baseline(name: str, runtime: Runtime) -> tuple[Any, tuple[int, ...]]:

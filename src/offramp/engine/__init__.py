@@ -3,6 +3,7 @@
 from offramp.engine.anytime import anytime
 from offramp.engine.deadline import run_until
 from offramp.engine.loop import Answered, Arrived, Cohort, Segments, Walk, advance, arrive, enter, run_policy
+from offramp.engine.pieces import RuntimeInPieces
 from offramp.engine.run import run
 from offramp.engine.runtime import FileRuntime, Runtime, Session, open_runtime
 from offramp.engine.tabulate import tabulate, tabulate_file, tabulate_in
@@ -14,6 +15,7 @@ __all__ = [
     "Cohort",
     "FileRuntime",
     "Runtime",
+    "RuntimeInPieces",
     "Segments",
     "Session",
     "TorchRuntime",
