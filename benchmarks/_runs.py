@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +41,7 @@ def parser_of(summary: str | None, fields: Iterable[str], work: str) -> argparse
     parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
     parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="to train in")
     return parser
 
 
@@ -66,8 +68,11 @@ def finish(
     settings: Mapping[str, Any],
     device: str = "cpu",
     workers: int = 0,
+    precision: str = "fp32",
 ) -> None:
-    """Train a model where it stopped, and keep its weights and its tables; a finished run is left alone.
+    """Train a model where it stopped, and keep its weights, its tables and where it was trained.
+
+    A finished run is left alone.
 
     Args:
         folder: of the run.
@@ -77,15 +82,24 @@ def finish(
         settings: of ``offramp.train``.
         device: on which.
         workers: processes that read images.
+        precision: in which, in place of that of the settings.
     """
     if finished(folder):
         return
     where = {"folder": folder / "run", "device": device, "workers": workers}
+    settings = {**settings, "precision": precision}
     offramp.train(model, splits.train, objective, progress=True, **where, **settings)
+    (folder / "trained.json").write_text(json.dumps({"device": device, "precision": precision}))
     save_file({k: v.cpu().contiguous().clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     for split in TABLES:
         save_table(tabulate_samples(model, splits, split, workers=workers), folder / f"{split}.safetensors")
     shutil.rmtree(folder / "run")
+
+
+def trained_in(folder: Path) -> dict[str, Any] | None:
+    """On what and in which precision a finished run was trained; None where that was not kept."""
+    file = folder / "trained.json"
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def open_device(name: str) -> dict[str, Any]:

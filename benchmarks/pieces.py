@@ -1,7 +1,7 @@
 """How many images of a batch should be computed at a time?
 
 First, networks alone: milliseconds an image of a batch, computed in pieces of 1, 2, 4, … images, in every runtime. Then
-a ResNet-18 and a DeiT-S with exits, forced to the shares .3/.2/.2/.3, in PyTorch: whole batches, and in the pieces that
+a ResNet-18 and a DeiT-Ti with exits, forced to the shares .3/.2/.2/.3, in PyTorch: whole batches, and in the pieces that
 ``--piece auto`` finds, for the static network and for each segment. Efficiency is measured speed-up ÷ MACs speed-up.
 224 px, random weights.
 """
@@ -24,7 +24,7 @@ from offramp.engine import RuntimeInPieces, open_runtime
 from offramp.types import Network
 
 SHARES = (0.3, 0.2, 0.2, 0.3)
-AFTER = {"resnet18": (3, 5, 7), "deit_small_patch16_224": (4, 7, 10)}
+AFTER = {"resnet18": (3, 5, 7), "deit_tiny_patch16_224": (4, 7, 10)}
 RUNTIMES = ("torch:fp32", "torch:bf16", "onnxruntime:fp32", "openvino:fp32", "openvino:bf16")
 
 

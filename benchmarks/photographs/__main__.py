@@ -28,10 +28,11 @@ def main() -> None:
     open_device(args.device)
     torch.set_num_threads(args.threads)
     place, work = FIELDS[args.field], args.work / args.field
-    used = {*METHODS.values(), "tails", "cnn-labels", *(f"static{side}" for side in place.sides)}
-    plan = [run.seeded(0) for run in runs(place) if run.name in used]
+    used = {*METHODS.values(), "tails", "cnn-labels"}
+    plan = [run.seeded(0) for run in (*rivals(place).values(), *runs(place)) if run.name in used or not run.tails]
     splits = splits_of(place, args.data)
     where = {"checkpoint": args.checkpoint, "work": work, "device": args.device, "workers": args.workers}
+    where["precision"] = args.precision
     if not train_all(plan, args.only, partial(train, place=place, splits=splits, **where)):
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from benchmarks.photographs.rivals import rivals
 from benchmarks.tails.plan import Field, runs
 from benchmarks.tails.training import trained
 from offramp.bench.rows import spaced
@@ -42,17 +43,18 @@ class Files:
             export_onnx(model, path, never, int8=self._examples(model) if int8 else None)
         return path
 
-    def static(self, side: int, int8: bool) -> Path:
-        """The network alone."""
-        path = self.folder / f"static{side}-{int8}.onnx"
+    def static(self, name: str, int8: bool) -> Path:
+        """A network alone, by the name of its run."""
+        path = self.folder / f"{name}-{int8}.onnx"
         if not path.exists():
-            model = self.model(f"static{side}")
+            model = self.model(name)
             export_static_onnx(model.static, model.input.example(2), path, self._examples(model) if int8 else None)
         return path
 
     def model(self, name: str) -> EarlyExitModel:
         """A finished run's model."""
-        run = next(run for run in runs(self.place) if run.name == name).seeded(0)
+        known = (*runs(self.place), *rivals(self.place).values())
+        run = next(run for run in known if run.name == name).seeded(0)
         return trained(run, self.place, self.work, len(self.splits.classes or ()))
 
     def _examples(self, model: EarlyExitModel) -> list[Tensor]:

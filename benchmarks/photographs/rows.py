@@ -10,6 +10,7 @@ from torch import Tensor
 
 import offramp
 from benchmarks.photographs.files import METHODS, Files
+from benchmarks.photographs.rivals import rivals
 from offramp.bench import macs_speedup, measure
 from offramp.bench.rows import on_blank, spaced
 from offramp.cost import profile
@@ -42,8 +43,9 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
         rounds: how often everything is timed.
         images: how many in a round.
     """
-    *smaller, whole = files.place.sides
-    test, model = files.splits.test, files.model(f"static{whole}")
+    alone = {name: run.name for name, run in rivals(files.place).items()}
+    whole = next(iter(alone.values()))
+    test, model = files.splits.test, files.model(whole)
     batches = {n: [x for x, _ in loader(spaced(test, images), model.input, n)][: images // n] for n in _BATCHES}
     reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
     right = _right(reference, files, whole)
@@ -51,11 +53,11 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
     for name in places:
         runtime, int8 = _opened(name, threads), "int8" in name
         about = dict(zip(("runtime", "precision"), name.split(":"), strict=True))
-        for side in (whole, *smaller):
-            print(f"{name}: {side} px", flush=True)
-            network, shape = runtime.open_static(files.static(side, int8))
-            own = _right(network, files, side)
-            found.append({**about, "method": f"{side} px", **_accuracy(own, right)})
+        for method, run in alone.items():
+            print(f"{name}: {method}", flush=True)
+            network, shape = runtime.open_static(files.static(run, int8))
+            own = _right(network, files, run)
+            found.append({**about, "method": method, **_accuracy(own, right)})
             found[-1]["batches"] = {
                 n: measure(reference, _alone(on_blank(network, shape)), [(x, None) for x in work], rounds).row()
                 for n, work in batches.items()
@@ -100,8 +102,8 @@ def _opened(name: str, threads: int) -> FileRuntime:
     return opened
 
 
-def _right(network: Any, files: Files, side: int) -> Tensor:
-    reads: Iterable[tuple[Tensor, Tensor]] = loader(files.splits.test, files.model(f"static{side}").input, 100)
+def _right(network: Any, files: Files, run: str) -> Tensor:
+    reads: Iterable[tuple[Tensor, Tensor]] = loader(files.splits.test, files.model(run).input, 100)
     return torch.cat([_hits(network(x), y) for x, y in reads])
 
 

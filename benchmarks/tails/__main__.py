@@ -41,6 +41,7 @@ def main() -> None:
     plan += [run.seeded(0) for run in (own_heads(place), *large_routers(place))]
     splits = splits_of(place, args.data)
     where = {"checkpoint": args.checkpoint, "work": work, "device": args.device, "workers": args.workers}
+    where["precision"] = args.precision
     if not train_all(plan, args.only, partial(train, place=place, splits=splits, **where)):
         return
     classes = len(splits.classes or ())

@@ -75,6 +75,8 @@ class Run:
         settings: of ``offramp.train``.
         shared_heads: whether paths share their exits' heads.
         taught: whether the backbone that it starts from teaches.
+        network: timm's name of the backbone.
+        depth: how many of its blocks are used, all if None.
     """
 
     name: str
@@ -90,6 +92,8 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
     shared_heads: bool = True
     taught: bool = False
+    network: str = BACKBONE
+    depth: int | None = None
 
     def seeded(self, seed: int) -> Run:
         """The same run with a seed."""

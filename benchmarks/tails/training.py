@@ -36,11 +36,14 @@ def splits_of(place: Field, source: str) -> Splits:
 def build(run: Run, place: Field, checkpoint: Path | None, classes: int) -> EarlyExitModel:
     """The untrained model of a run; from random weights where there is no checkpoint."""
     torch.manual_seed(run.settings["seed"])
-    overlay = {**place.preprocessing}
-    section = BackboneSection(name=BACKBONE, args={"img_size": run.side}, preprocessing=overlay, checkpoint=checkpoint)
+    overlay = {**place.preprocessing, "input_size": (3, run.side, run.side)}
+    size = {"img_size": run.side} if run.network == BACKBONE else {}  # a CNN takes any
+    section = BackboneSection(name=run.network, args=size, preprocessing=overlay, checkpoint=checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # it has another classifier, of course
         inner = timm_model(section, classes)
+    if run.depth is not None:
+        inner.blocks = inner.blocks[: run.depth]
     return offramp.attach(
         inner, run.exits, tails=run.tails, link=run.link, router=run.router, shared_heads=run.shared_heads
     )
@@ -54,7 +57,14 @@ def trained(run: Run, place: Field, work: Path, classes: int) -> EarlyExitModel:
 
 
 def train(
-    run: Run, place: Field, splits: Splits, checkpoint: Path, work: Path, device: str = "cpu", workers: int = 0
+    run: Run,
+    place: Field,
+    splits: Splits,
+    checkpoint: Path,
+    work: Path,
+    device: str = "cpu",
+    workers: int = 0,
+    precision: str = "fp32",
 ) -> None:
     """Train a run where it stopped, and keep its weights and tables."""
     assert splits.classes is not None
@@ -71,7 +81,7 @@ def train(
         alone = build(replace(run, exits=()), place, _backbone(work / run.base), len(splits.classes))
         settings["teacher"] = Teacher(alone.backbone.model, model_input=model.input)
     objective: Any = OBJECTIVES.resolve(run.objective)(**run.options)
-    finish(work / run.name, model, splits, objective, settings, device, workers)
+    finish(work / run.name, model, splits, objective, settings, device, workers, precision)
 
 
 def _backbone(folder: Path) -> Path:

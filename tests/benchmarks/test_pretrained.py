@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import timm
+from benchmarks._runs import trained_in
 from benchmarks.pretrained.picture import draw
 from benchmarks.pretrained.plan import WAYS, base, ways
 from benchmarks.pretrained.result import result
@@ -30,7 +31,8 @@ def test_the_road_from_images_to_a_picture(tmp_path):
     short = {"epochs": 2, "batch_size": 32, "warmup_epochs": 0.0}
     for run in (base(place), *ways(place).values()):
         one = replace(run.seeded(0), settings={**run.settings, **short, "seed": 0})
-        train(one, place, splits, tmp_path / "w.safetensors", tmp_path / "work")
+        train(one, place, splits, tmp_path / "w.safetensors", tmp_path / "work", precision="bf16")
+        assert trained_in(tmp_path / "work" / one.name) == {"device": "cpu", "precision": "bf16"}
     rows = result(place, tmp_path / "work", 1, 10)
     assert set(rows) == {"fine-tuned", *WAYS}
     assert all(len(rows[way]["exits"]) == 4 for way in WAYS)
