@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,8 +12,9 @@ from benchmarks._runs import open_device, parser_of, train_all
 from benchmarks.photographs import __doc__ as summary
 from benchmarks.photographs.files import METHODS, Files
 from benchmarks.photographs.picture import draw
+from benchmarks.photographs.rivals import LITE0, lite0_weights, rivals
 from benchmarks.photographs.rows import PLACES, rows
-from benchmarks.tails.plan import BACKBONE, FIELDS, runs
+from benchmarks.tails.plan import BACKBONE, FIELDS, Run, runs
 from benchmarks.tails.training import splits_of, train
 
 
@@ -29,11 +29,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     place, work = FIELDS[args.field], args.work / args.field
     used = {*METHODS.values(), "tails", "cnn-labels"}
-    plan = [run.seeded(0) for run in (*rivals(place).values(), *runs(place)) if run.name in used or not run.tails]
+    own = [run for run in runs(place) if run.name in used]
+    plan = [run.seeded(0) for run in (*rivals(place).values(), *own)]
     splits = splits_of(place, args.data)
-    where = {"checkpoint": args.checkpoint, "work": work, "device": args.device, "workers": args.workers}
-    where["precision"] = args.precision
-    if not train_all(plan, args.only, partial(train, place=place, splits=splits, **where)):
+    where = {"work": work, "device": args.device, "workers": args.workers, "precision": args.precision}
+
+    def fit(run: Run) -> None:
+        weights = lite0_weights(args.work) if run.network == LITE0 else args.checkpoint
+        train(run, place, splits, weights, **where)
+
+    if not train_all(plan, args.only, fit):
         return
     with tempfile.TemporaryDirectory() as folder:
         files = Files(place, work, splits, Path(folder))

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.tails.plan import EXITS, SETTINGS, Field, Run
 
-PASSES = 8
+PASSES = 4
 _WHOLE: dict[str, Any] = {**SETTINGS, "epochs": PASSES}
 _HEADS: dict[str, Any] = {**_WHOLE, "learning_rate": 1e-3}
 _GENTLE: dict[str, Any] = {**_WHOLE, "learning_rate": 2e-5, "layer_decay": 0.75}

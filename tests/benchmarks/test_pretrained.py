@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 
 def test_all_ways_see_the_data_equally_often():
-    assert {settings["epochs"] for _, settings, _ in WAYS.values()} == {8}
+    assert len({settings["epochs"] for _, settings, _ in WAYS.values()}) == 1
     for place in FIELDS.values():
         plan = ways(place)
         assert len({run.name for run in plan.values()}) == len(plan)

@@ -76,6 +76,16 @@ def test_in_pieces_the_answer_says_which(trained, cli):
     assert "Batch 8 in pieces: static 4, segments 4 4 4." in " ".join(out.split())
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("of", ["shares", "data"])
+def test_a_file_in_pieces(trained, files, cli, runtime, of):
+    where = ("--shares", ".5,.25,.25") if of == "shares" else ("digits",)
+    (row,) = rows(
+        cli("bench", files / "plain.onnx", *where, "--batch", "8", "--piece", "4", "--runtime", runtime, *QUICK)
+    )["rows"]
+    assert row["pieces"] == {"static": 4, "dynamic": 4}
+
+
 def test_an_exit_that_a_policy_leaves_off_does_not_run(trained, cli, tmp_path):
     policy = Threshold((None, 0.5), provenance={"expected": {"exit_shares": [0.0, 0.5, 0.5]}})
     save_policy(policy, tmp_path / "p.json")
@@ -179,14 +189,8 @@ WRONG = {
     "file, not calibrated": (2, ["FILE", "--threshold", "0.5"], "expects no shares"),
     "no policy": (2, ["BARE"], "has no policy"),
     "numbers": (2, ["FILE", "--shares", "a,b"], "numbers with commas"),
-    "piece": (2, ["MODEL", "--piece", "many"], "a number of samples, or auto"),
-    "no piece": (2, ["MODEL", "--piece", "0"], "a number of samples from 1"),
-    "pieces of a file": (2, ["FILE", "--piece", "auto"], "takes a batch as it comes"),
-    "pieces of a runtime of files": (
-        2,
-        ["MODEL", "--runtime", "openvino", "--piece", "4"],
-        "takes a batch as it comes",
-    ),
+    "piece": (2, ["MODEL", "--piece", "many"], "a number of samples from 1, or auto"),
+    "no piece": (2, ["FILE", "--piece", "0"], "a number of samples from 1"),
     "no file": (1, ["missing.onnx"], "could not be read"),
     "baseline": (1, ["FILE", "--baseline", "PICTURES"], "does not take float32 images of one size"),
     "baseline, openvino": (1, ["FILE", "--runtime", "openvino", "--baseline", "PICTURES"], "does not take float32"),

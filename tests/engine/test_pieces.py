@@ -8,6 +8,8 @@ from helpers import images, spread_thresholds, tiny_model
 import offramp
 from offramp import Exit, UsageError
 from offramp.engine import RuntimeInPieces, open_runtime, pieces
+from offramp.policies import Routed, for_rows
+from offramp.policies.forced import Forced
 from offramp.policies.threshold import Threshold
 
 
@@ -87,6 +89,26 @@ def test_a_piece_that_is_none(piece):
         RuntimeInPieces(open_runtime("torch"), piece)
 
 
-def test_a_file_takes_a_batch_as_it_comes():
-    with pytest.raises(UsageError, match="'onnxruntime' takes a batch as it comes"):
-        RuntimeInPieces(open_runtime("onnxruntime"), 4)
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", [1, 4, "auto"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_file_is_called_piece_by_piece(name, piece):
+    model, x = tiny_model(after=(1, 2), seed=2), images(10)
+    whole = open_runtime(name)
+    policy, forced = Threshold(spread_thresholds(model, x)), Forced((0, 1, 2, 2, 1) * 2, 2)
+    for rule in (policy, forced):
+        expected = whole.dynamic(model, rule)(x)
+        session = RuntimeInPieces(whole, piece).dynamic(model, rule)
+        for found in (session(x), session(x, rule)):
+            assert found.exit.tolist() == expected.exit.tolist()
+            assert torch.allclose(found.output, expected.output, atol=1e-5)
+        assert set(session.pieces) == {10}
+        assert len(session(x[:0], Threshold(policy.thresholds) if rule is policy else Forced((), 2)).exit) == 0
+
+
+def test_a_policy_for_rows_is_cut_with_them():
+    forced = Forced((0, 1, 2), 2, entries=(0, 1, 1))
+    assert for_rows(forced, slice(1, 3)) == Forced((1, 2), 2, entries=(1, 1))
+    assert for_rows(Routed(forced, (0.0, 1.0)), slice(0, 1)) == Routed(Forced((0,), 2, entries=(0,)), (0.0, 1.0))
+    policy = Threshold((0.5, 0.5))
+    assert for_rows(policy, slice(0, 1)) is policy

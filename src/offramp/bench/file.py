@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from offramp._batches import Inputs, cat, count, parts
-from offramp.bench.rows import Baselines, Work, on_blank, spaced, timed_rows
+from offramp.bench.rows import Baselines, Work, on_blank, pieces_of, spaced, timed_rows
 from offramp.data import Samples, loader
 from offramp.engine.file import FileSession
+from offramp.engine.pieces import NetworkInPieces, Piece, SessionInPieces
 from offramp.engine.runtime import Runtime
 from offramp.errors import UsageError
 from offramp.policies import Policy
@@ -31,6 +32,7 @@ def bench_file(
     rounds: int,
     progress: bool = False,
     baselines: Baselines | None = None,
+    piece: Piece | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each batch size; ``static`` is the same file with no exit on, in which no head runs.
 
@@ -49,6 +51,7 @@ def bench_file(
         rounds: how many rounds are timed.
         progress: whether to show a progress bar.
         baselines: what else to time in the same run, on blank images of its own size.
+        piece: how many samples of a batch to compute at a time; all if not given.
 
     Raises:
         UsageError: a file that cannot be told to let nobody leave, without a baseline; shares for such a file, or not
@@ -68,7 +71,12 @@ def bench_file(
         return ((x, rule) for x in work)
 
     about = {"runtime": runtime.name, "precision": session.precision, "threads": runtime.threads}
-    return timed_rows(static, session, costs, work_of, batches, images, rounds, about, progress, baselines)
+    whole = (costs, work_of, batches, images, rounds, about, progress, baselines)
+    if piece is None:
+        return timed_rows(static, session, *whole)
+    network, dynamic = NetworkInPieces(static, piece), SessionInPieces(session, policy, piece)
+    rows = timed_rows(network, dynamic, *whole)
+    return [{**row, **pieces_of(row["batch"], static=network, dynamic=dynamic)} for row in rows]
 
 
 def static_part(session: FileSession, baselines: Baselines) -> Callable[[Inputs], Any]:

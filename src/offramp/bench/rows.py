@@ -143,7 +143,7 @@ def _model_rows(
     about = {"runtime": runtime.name, "precision": runtime.precision, "threads": runtime.threads}
     costs = profile(model, repeats=0)
     rows = timed_rows(static, dynamic, costs, there, batches, images, rounds, about, progress, baselines or {})
-    return [{**row, **_pieces(row["batch"], static=network, dynamic=dynamic)} for row in rows]
+    return [{**row, **pieces_of(row["batch"], static=network, dynamic=dynamic)} for row in rows]
 
 
 def timed_rows(
@@ -192,7 +192,7 @@ def timed_rows(
     return rows
 
 
-def _pieces(batch: int, **ways: Any) -> dict[str, Any]:
+def pieces_of(batch: int, **ways: Any) -> dict[str, Any]:
     """In what pieces each way computes a batch, where it does."""
     found = {name: way.pieces[batch] for name, way in ways.items() if hasattr(way, "pieces")}
     return {"pieces": found} if found else {}

@@ -59,8 +59,8 @@ def command(
     piece: Annotated[
         str | None,
         typer.Option(
-            help="PyTorch: compute so many samples of a batch at a time, or auto: as many as are quickest here, for "
-            "the static backbone and for each segment of the dynamic model. Memory is not measured then."
+            help="Compute so many samples of a batch at a time, or auto: as many as are quickest here, for the static "
+            "backbone and for the dynamic model, in PyTorch for each segment of it. Memory is not measured then."
         ),
     ] = None,
     device: Device = "auto",
@@ -87,27 +87,25 @@ def command(
     if data is not None and shares is not None:
         raise UsageError("give data to run the policy on, or --shares to force the exits, not both")
     forced = None if shares is None else _numbers(shares)
-    peak = None
+    peak, size = None, None if piece is None else _piece(piece)
     if is_file(model):
-        if piece is not None:
-            raise UsageError("a file takes a batch as it comes: --piece is for the runtimes torch and torch-compiled")
         opens = file_runtime(runtime, precision, threads)
         others = {name: _baseline(name, opens) for name in baseline or []}
         session = opens.open(model)
         rule = chosen_numbers(session.file.policy, policy, threshold)
         if data is None:
             forced = forced or expected_shares(rule)
-            rows = bench_file(session, opens, rule, forced, batch, images, rounds, True, others)
+            rows = bench_file(session, opens, rule, forced, batch, images, rounds, True, others, size)
         else:
             record = session.file.about["record"]
             splits = open_splits(data, record.get("validation"), record.get("seed", 0), kind=type(session.file.input))
             samples = splits.validation
-            rows = bench_file(session, opens, rule, samples, batch, images, rounds, True, others)
+            rows = bench_file(session, opens, rule, samples, batch, images, rounds, True, others, size)
     else:
         artifact = ready(model, device, threads)
         inner, computes = artifact.model, open_runtime(runtime, precision, threads)
-        if piece is not None:
-            computes = RuntimeInPieces(computes, _piece(piece))
+        if size is not None:
+            computes = RuntimeInPieces(computes, size)
         others = {name: _baseline(name, computes) for name in baseline or []}
         if data is None:
             asked = None
@@ -156,8 +154,9 @@ def show(rows: list[dict[str, Any]], about: dict[str, Any], images: int, others:
     table(title, [*columns, *(f"{name} ms" for name in others)], cells)
     for row in rows:
         if "pieces" in row:
-            segments = " ".join(map(str, row["pieces"]["dynamic"]))
-            out.print(f"Batch {row['batch']} in pieces: static {row['pieces']['static']}, segments {segments}.")
+            static, dynamic = row["pieces"]["static"], row["pieces"]["dynamic"]
+            own = f"dynamic {dynamic}" if isinstance(dynamic, int) else f"segments {' '.join(map(str, dynamic))}"
+            out.print(f"Batch {row['batch']} in pieces: static {static}, {own}.")
     if about["shares"] is None:
         out.print(f"The policy ran on validation images of {about['images']}.")
     else:
@@ -183,9 +182,11 @@ def _piece(text: str) -> Any:
     """A number of samples, or auto."""
     from offramp.errors import UsageError
 
-    if text != "auto" and not text.isdecimal():
-        raise UsageError(f"--piece takes a number of samples, or auto, not {text!r}")
-    return text if text == "auto" else int(text)
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--piece takes a number of samples from 1, or auto, not {text!r}")
+    return int(text)
 
 
 def _baseline(name: str, runtime: Runtime) -> tuple[Any, tuple[int, ...]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Literal
 
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from offramp._batches import Inputs, cat, count, each, parts, to
 from offramp.cost import in_turn
 from offramp.engine.loop import Segments, run_policy
-from offramp.engine.runtime import Runtime
+from offramp.engine.runtime import Runtime, Session
 from offramp.engine.torch import TorchRuntime
 from offramp.errors import UsageError
 from offramp.model import EarlyExitModel, evaluating
-from offramp.policies import Policy
-from offramp.types import Network, Trace
+from offramp.policies import Policy, for_rows
+from offramp.types import Trace
 
 Piece = int | Literal["auto"]
 """How many samples are computed at a time, or ``auto``: as many as are quickest here."""
@@ -26,22 +27,22 @@ _ROUNDS = 3
 
 
 class RuntimeInPieces:
-    """PyTorch, a few samples at a time: a batch of 64 that falls out of the caches can take longer than 64 of one.
+    """A runtime that computes a batch a few samples at a time.
 
-    With ``auto`` the first batch of each size is timed in pieces of 1, 2, 4, … samples, and batches of that size keep
-    to the quickest: the static network to one size, the dynamic model to one for each segment.
+    A batch of 64 can fall out of the caches and take longer than 64 of one. With ``auto`` the first batch of each size
+    is timed in pieces of 1, 2, 4, … samples, and batches of that size keep to the quickest. PyTorch computes each
+    segment of the dynamic model in pieces of its own size, and samples leave the whole batch between segments; a file
+    is called piece by piece.
 
     Args:
-        runtime: what computes a piece, and offers a model's segments.
+        runtime: what computes a piece.
         piece: samples a piece.
 
     Raises:
-        UsageError: a runtime that computes files, which take a batch as it comes; a piece of less than one sample.
+        UsageError: a piece of less than one sample.
     """
 
     def __init__(self, runtime: Runtime, piece: Piece = "auto") -> None:
-        if not isinstance(runtime, TorchRuntime):
-            raise UsageError(f"the runtime {runtime.name!r} takes a batch as it comes: pieces are for PyTorch")
         if piece != "auto" and (isinstance(piece, str) or piece < 1):
             raise UsageError(f"a piece is a number of samples from 1, or 'auto', not {piece!r}")
         self._runtime, self._piece = runtime, piece
@@ -52,9 +53,11 @@ class RuntimeInPieces:
         """The network."""
         return NetworkInPieces(self._runtime.static(network, example), self._piece)
 
-    def dynamic(self, model: EarlyExitModel, policy: Policy) -> SessionInPieces:
-        """The compaction loop; samples leave the whole batch, between segments that are computed in pieces."""
-        return SessionInPieces(model, self._runtime.segments(model), policy, self._piece)
+    def dynamic(self, model: EarlyExitModel, policy: Policy) -> SessionInPieces | LoopInPieces:
+        """The model that leaves early."""
+        if isinstance(self._runtime, TorchRuntime):
+            return LoopInPieces(model, self._runtime.segments(model), policy, self._piece)
+        return SessionInPieces(self._runtime.dynamic(model, policy), policy, self._piece)
 
 
 class NetworkInPieces:
@@ -65,22 +68,48 @@ class NetworkInPieces:
         piece: samples a piece.
     """
 
-    def __init__(self, network: Network, piece: Piece) -> None:
+    def __init__(self, network: Callable[[Any], Tensor], piece: Piece) -> None:
         self._network, self._piece = network, piece
         self.pieces: dict[int, int] = {}
         """For each size of a batch that was seen, the samples of a piece."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Inputs) -> Tensor:
         """The batch's outputs."""
-        if len(x) not in self.pieces:
+        if count(x) not in self.pieces:
             runs = partial(_in_pieces, self._network, x)
-            self.pieces[len(x)] = quickest(runs, x) if self._piece == "auto" else self._piece
-        found: Tensor = _in_pieces(self._network, x, self.pieces[len(x)])
+            self.pieces[count(x)] = quickest(runs, x) if self._piece == "auto" else self._piece
+        found: Tensor = _in_pieces(self._network, x, self.pieces[count(x)])
         return found
 
 
 class SessionInPieces:
-    """A model that leaves early and computes each segment piece by piece.
+    """A session that is called piece by piece.
+
+    Args:
+        session: what computes a piece.
+        policy: the usual one.
+        piece: samples a piece; ``auto`` finds the quickest with the policy of the first call.
+    """
+
+    def __init__(self, session: Session, policy: Policy, piece: Piece) -> None:
+        self._session, self._usual, self._piece = session, policy, piece
+        self.pieces: dict[int, int] = {}
+        """For each size of a batch that was seen, the samples of a piece."""
+
+    def __call__(self, x: Inputs, policy: Policy | None = None) -> Trace:
+        """A batch to its answers, as any session."""
+        runs = partial(self._run, x, policy or self._usual)
+        if count(x) not in self.pieces:
+            self.pieces[count(x)] = quickest(runs, x) if self._piece == "auto" else self._piece
+        return runs(self.pieces[count(x)])
+
+    def _run(self, x: Inputs, policy: Policy, size: int) -> Trace:
+        rows = [slice(first, first + size) for first in range(0, max(count(x), 1), size)]
+        return Trace.cat([self._session(each(itemgetter(r), x), for_rows(policy, r)) for r in rows])
+
+
+class LoopInPieces:
+    """The compaction loop over segments that are computed piece by piece.
 
     Args:
         model: the model.
@@ -187,12 +216,6 @@ def quickest(run: Callable[[int], Any], x: Inputs) -> int:
 
 def _in_pieces(run: Callable[[Any], Any], h: Any, size: int) -> Any:
     """What a function makes of samples, called on so many at a time."""
-    return run(h) if count(h) <= size else cat([run(piece) for piece in _pieces(h, size)])
-
-
-def _pieces(h: Any, size: int) -> Iterator[Any]:
-    def cut(first: int, part: Tensor) -> Tensor:
-        return part[first : first + size]
-
-    for first in range(0, count(h), size):
-        yield each(partial(cut, first), h)
+    if count(h) <= size:
+        return run(h)
+    return cat([run(each(itemgetter(slice(i, i + size)), h)) for i in range(0, count(h), size)])

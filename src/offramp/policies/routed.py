@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -126,3 +126,13 @@ def entries(policy: Policy, route: Callable[[], Tensor]) -> Tensor | None:
         route: asks the router.
     """
     return policy.entry(route) if isinstance(policy, Enters) else None
+
+
+def for_rows(policy: Policy, rows: slice) -> Policy:
+    """The policy for some rows of the batch that it was made for; the same one where it knows no rows."""
+    inner = inner_of(policy)
+    if not isinstance(inner, Forced):
+        return policy
+    entered = None if inner.entries is None else inner.entries[rows]
+    cut = replace(inner, exits=inner.exits[rows], entries=entered)
+    return replace(policy, inner=cut) if isinstance(policy, Routed) else cut
