@@ -10,17 +10,18 @@ import torch
 from benchmarks import RESULTS, publish
 from benchmarks._runs import open_device, parser_of, train_all
 from benchmarks.photographs import __doc__ as summary
-from benchmarks.photographs.files import METHODS, Files
+from benchmarks.photographs.files import Files
 from benchmarks.photographs.picture import draw
-from benchmarks.photographs.rivals import LITE0, lite0_weights, rivals
+from benchmarks.photographs.plan import LITE0, alone, leaving, lite0_weights
 from benchmarks.photographs.rows import PLACES, rows
-from benchmarks.tails.plan import BACKBONE, FIELDS, Run, runs
+from benchmarks.tails.plan import BACKBONE, FIELDS, Run
 from benchmarks.tails.training import splits_of, train
 
 
 def main() -> None:
     parser = parser_of(summary, FIELDS, "runs/tails")
     parser.add_argument("--places", nargs="+", default=list(PLACES), help="runtime:precision")
+    parser.add_argument("--methods", nargs="+", help="some of them, by the names in the result")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=128, help="images in a round")
@@ -28,9 +29,12 @@ def main() -> None:
     open_device(args.device)
     torch.set_num_threads(args.threads)
     place, work = FIELDS[args.field], args.work / args.field
-    used = {*METHODS.values(), "tails", "cnn-labels"}
-    own = [run for run in runs(place) if run.name in used]
-    plan = [run.seeded(0) for run in (*rivals(place).values(), *own)]
+    known = {**alone(place), **leaving(place)}
+    methods = args.methods or list(known)
+    if unknown := set(methods) - set(known):
+        parser.error(f"no method {min(unknown)!r}; there are {', '.join(known)}")
+    base = Run(f"static{place.sides[-1]}", place.sides[-1], objective="backbone")
+    plan = [run.seeded(0) for run in (base, *(run for name, run in known.items() if name in methods))]
     splits = splits_of(place, args.data)
     where = {"work": work, "device": args.device, "workers": args.workers, "precision": args.precision}
 
@@ -42,7 +46,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = Files(place, work, splits, Path(folder))
-        found = rows(files, args.places, args.threads, args.rounds, args.images)
+        found = rows(files, args.places, methods, args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
     publish(f"photographs-{args.field}", {"data": about, "backbone": BACKBONE, **found})
     draw(found["rows"], f"{place.name}, ViT-Ti/16", RESULTS / f"photographs-{args.field}.png")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from benchmarks.photographs.rivals import rivals
-from benchmarks.tails.plan import Field, runs
+from benchmarks.tails.plan import Field, Run
 from benchmarks.tails.training import trained
 from offramp.bench.rows import spaced
 from offramp.data import Splits, loader
@@ -15,8 +14,6 @@ from offramp.export import export_onnx, export_static_onnx
 from offramp.model import EarlyExitModel
 from offramp.policies.threshold import Threshold
 
-METHODS = {"exits": "exits", "tails": "tails", "tails and exits": "tails-exits"}
-"""What leaves early, each with its run."""
 _SAMPLES = 256
 """Training images that int8 takes its ranges from."""
 
@@ -34,28 +31,26 @@ class Files:
     def __init__(self, place: Field, work: Path, splits: Splits, folder: Path) -> None:
         self.place, self.work, self.splits, self.folder = place, work, splits, folder
 
-    def dynamic(self, method: str, int8: bool) -> Path:
+    def dynamic(self, run: Run, int8: bool) -> Path:
         """A file with every exit and no router: who is not sure goes on."""
-        path = self.folder / f"{METHODS[method]}-{int8}.onnx"
+        path = self.folder / f"{run.name}-{int8}.onnx"
         if not path.exists():
-            model = self.model(METHODS[method])
+            model = self.model(run)
             never = Threshold((None,) * len(model.exits))
             export_onnx(model, path, never, int8=self._examples(model) if int8 else None)
         return path
 
-    def static(self, name: str, int8: bool) -> Path:
-        """A network alone, by the name of its run."""
-        path = self.folder / f"{name}-{int8}.onnx"
+    def static(self, run: Run, int8: bool) -> Path:
+        """A network alone."""
+        path = self.folder / f"{run.name}-{int8}.onnx"
         if not path.exists():
-            model = self.model(name)
+            model = self.model(run)
             export_static_onnx(model.static, model.input.example(2), path, self._examples(model) if int8 else None)
         return path
 
-    def model(self, name: str) -> EarlyExitModel:
+    def model(self, run: Run) -> EarlyExitModel:
         """A finished run's model."""
-        known = (*runs(self.place), *rivals(self.place).values())
-        run = next(run for run in known if run.name == name).seeded(0)
-        return trained(run, self.place, self.work, len(self.splits.classes or ()))
+        return trained(run.seeded(0), self.place, self.work, len(self.splits.classes or ()))
 
     def _examples(self, model: EarlyExitModel) -> list[Tensor]:
         return [x for x, _ in loader(spaced(self.splits.train, _SAMPLES), model.input, 32)]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import offramp
-from benchmarks.photographs.files import METHODS, Files
-from benchmarks.photographs.rivals import rivals
+from benchmarks.photographs.files import Files
+from benchmarks.photographs.plan import alone, leaving
+from benchmarks.tails.plan import Run
 from offramp.bench import macs_speedup, measure
 from offramp.bench.rows import on_blank, spaced
 from offramp.cost import profile
@@ -33,18 +34,24 @@ REFERENCE = "openvino:bf16"
 _BATCHES = (1, 64)
 
 
-def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images: int) -> dict[str, Any]:
+def rows(
+    files: Files, places: Sequence[str], methods: Sequence[str], threads: int, rounds: int, images: int
+) -> dict[str, Any]:
     """A row for each network alone and each method, in each runtime and precision.
 
     Args:
         files: of one field.
         places: as ``runtime:precision``.
+        methods: which of them, the whole network among them in any case.
         threads: of every runtime.
         rounds: how often everything is timed.
         images: how many in a round.
     """
-    alone = {name: run.name for name, run in rivals(files.place).items()}
-    whole = next(iter(alone.values()))
+    (first, whole), *_ = alone(files.place).items()
+    networks, early = (
+        {name: run for name, run in known(files.place).items() if name in (first, *methods)}
+        for known in (alone, leaving)
+    )
     test, model = files.splits.test, files.model(whole)
     batches = {n: [x for x, _ in loader(spaced(test, images), model.input, n)][: images // n] for n in _BATCHES}
     reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
@@ -53,18 +60,18 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
     for name in places:
         runtime, int8 = _opened(name, threads), "int8" in name
         about = dict(zip(("runtime", "precision"), name.split(":"), strict=True))
-        for method, run in alone.items():
+        for method, run in networks.items():
             print(f"{name}: {method}", flush=True)
             network, shape = runtime.open_static(files.static(run, int8))
             own = _right(network, files, run)
             found.append({**about, "method": method, **_accuracy(own, right)})
             found[-1]["batches"] = {
-                n: measure(reference, _alone(on_blank(network, shape)), [(x, None) for x in work], rounds).row()
+                n: measure(reference, _as_session(on_blank(network, shape)), [(x, None) for x in work], rounds).row()
                 for n, work in batches.items()
             }
-        for method, run in METHODS.items():
+        for method, run in early.items():
             print(f"{name}: {method}", flush=True)
-            session, costs = runtime.open(files.dynamic(method, int8)), profile(files.model(run), repeats=0)
+            session, costs = runtime.open(files.dynamic(run, int8)), profile(files.model(run), repeats=0)
             tables = {
                 split: tabulate_file(session, runtime, loader(files.splits.of(split), session.file.input, 100))
                 for split in ("validation", "test")
@@ -85,7 +92,7 @@ def rows(files: Files, places: Sequence[str], threads: int, rounds: int, images:
     return {"reference": REFERENCE, "threads": threads, "rounds": rounds, "timed_images": images, "rows": found}
 
 
-def _alone(call: Callable[[int], Tensor]) -> Any:
+def _as_session(call: Callable[[int], Tensor]) -> Any:
     """A network alone as a session, to be timed like a model that leaves early."""
 
     def session(x: Tensor, policy: Any = None) -> offramp.Trace:
@@ -102,7 +109,7 @@ def _opened(name: str, threads: int) -> FileRuntime:
     return opened
 
 
-def _right(network: Any, files: Files, run: str) -> Tensor:
+def _right(network: Any, files: Files, run: Run) -> Tensor:
     reads: Iterable[tuple[Tensor, Tensor]] = loader(files.splits.test, files.model(run).input, 100)
     return torch.cat([_hits(network(x), y) for x, y in reads])
 

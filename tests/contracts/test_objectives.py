@@ -31,7 +31,7 @@ def test_objective_over_paths(name, tmp_path):
     check_objective(name, tmp_path, routed())
 
 
-@pytest.mark.parametrize("name", ["lgvit", "layerwise", "gradient-equilibrium"])
+@pytest.mark.parametrize("name", ["lgvit", "fine-tune", "layerwise", "gradient-equilibrium"])
 def test_a_method_of_one_path_says_so(name, tmp_path):
     with pytest.raises(offramp.UsageError, match="trains one path"):
         check_objective(name, tmp_path, routed())

@@ -1,5 +1,6 @@
 """What any objective can be given: teacher, mixing, smoothing, averaging, curriculum."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from offramp import Curriculum, Teacher, UsageError
 from offramp.data.stream import TrainingStream
 from offramp.inputs import ImageInput
 from offramp.training.curriculum import difficulties
+from offramp.training.objectives.fine_tune import FineTune
 from offramp.training.targets import Targets
 
 pytestmark = pytest.mark.slow
@@ -169,3 +171,23 @@ def test_stages_share_the_epochs(tmp_path):
     with pytest.raises(UsageError, match="each needs at least one"):
         offramp.train(model, squares(64), "layerwise", folder=tmp_path / "b", **{**SETTINGS, "epochs": 3})
     assert not (tmp_path / "b").exists()
+
+
+def test_fine_tuning_leaves_the_final_exit_as_if_there_were_no_exits(tmp_path):
+    """Heads learn at a rate of their own, behind it, and what it became does not move."""
+    alone, model = tiny_model(), tiny_model()
+    settings = {**SETTINGS, "learning_rate": 1e-3}
+    offramp.train(alone, squares(64), "backbone", folder=tmp_path / "a", **{**settings, "epochs": 2})
+    offramp.train(model, squares(64), FineTune(rate=7.0), folder=tmp_path / "b", **{**settings, "epochs": 4})
+    x = images(8)
+    with torch.no_grad():
+        assert torch.equal(model(x)[-1], alone(x)[-1])
+        assert not torch.equal(model(x)[0], alone(x)[0])
+    rates = [
+        [json.loads(line)["lr"] for line in (tmp_path / "b" / f"stage-{n}" / "log.jsonl").read_text().splitlines()]
+        for n in (1, 2)
+    ]
+    assert max(rates[1]) == pytest.approx(7 * max(rates[0]))
+    for share, rate in ((0.0, 1.0), (1.0, 1.0), (0.5, 0.0)):
+        with pytest.raises(UsageError, match="share lies between 0 and 1"):
+            FineTune(share, rate)

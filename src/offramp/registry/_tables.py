@@ -120,6 +120,11 @@ OBJECTIVES = Table(
             "2106.15183",
         ),
         "mixed": Entry("offramp.training.objectives.mixed:Mixed", "the backbone first, then everything", "2407.14320"),
+        "fine-tune": Entry(
+            "offramp.training.objectives.fine_tune:FineTune",
+            "the backbone on its new task, then head-distillation on what it has become",
+            "2308.00255",
+        ),
         "lgvit": Entry(
             "offramp.training.objectives.lgvit:LGViT",
             "two stages: alternating-weighted, then distillation into the heads",

@@ -213,7 +213,7 @@ def train(
         if curriculum is not None and teacher is not None and isinstance(own, Samples):
             pool = partial(curriculum.pool, difficulties(teacher, model, own, batch_size), epochs=share)
         with activations(model, again=activation_checkpointing):
-            runner.run(model, stage.objective, own, place, share, name, pool)
+            runner.run(model, stage.objective, own, place, share, name, pool, stage.rate)
     if tracker is not None:
         accelerator.end_training()
     model.eval()

@@ -65,6 +65,7 @@ class StageRunner:
         epochs: int,
         what: str,
         pool: Callable[[int], np.ndarray] | None = None,
+        rate: float = 1.0,
     ) -> None:
         """Train in place, from the last checkpoint in ``folder`` on.
 
@@ -76,6 +77,7 @@ class StageRunner:
             epochs: how many.
             what: the name of the stage.
             pool: the samples that an epoch may draw from; all if not given.
+            rate: times the learning rate.
 
         Raises:
             DataError: a loss that is not finite, or a disk that is full.
@@ -88,7 +90,7 @@ class StageRunner:
             optimizer = timm.optim.create_optimizer_v2(
                 model,
                 opt=self.optimizer,
-                lr=self.learning_rate,
+                lr=rate * self.learning_rate,
                 weight_decay=self.weight_decay,
                 layer_decay=self.layer_decay,
                 param_group_fn=by_exit(self.weight_decay) if self.schedule == "plateau" else None,
