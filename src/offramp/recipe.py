@@ -142,6 +142,7 @@ class TrainingSection(_Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Annotated[str, Field(pattern="^(cosine|plateau)$")] = "cosine"
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    head_rate: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = 1.0

@@ -1,6 +1,5 @@
 """What any objective can be given: teacher, mixing, smoothing, averaging, curriculum."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -178,16 +177,33 @@ def test_fine_tuning_leaves_the_final_exit_as_if_there_were_no_exits(tmp_path):
     alone, model = tiny_model(), tiny_model()
     settings = {**SETTINGS, "learning_rate": 1e-3}
     offramp.train(alone, squares(64), "backbone", folder=tmp_path / "a", **{**settings, "epochs": 2})
-    offramp.train(model, squares(64), FineTune(rate=7.0), folder=tmp_path / "b", **{**settings, "epochs": 4})
+    ways = {**settings, "epochs": 4, "head_rate": 7.0}
+    offramp.train(model, squares(64), FineTune(), folder=tmp_path / "b", **ways)
     x = images(8)
     with torch.no_grad():
         assert torch.equal(model(x)[-1], alone(x)[-1])
         assert not torch.equal(model(x)[0], alone(x)[0])
-    rates = [
-        [json.loads(line)["lr"] for line in (tmp_path / "b" / f"stage-{n}" / "log.jsonl").read_text().splitlines()]
-        for n in (1, 2)
-    ]
-    assert max(rates[1]) == pytest.approx(7 * max(rates[0]))
-    for share, rate in ((0.0, 1.0), (1.0, 1.0), (0.5, 0.0)):
-        with pytest.raises(UsageError, match="share lies between 0 and 1"):
-            FineTune(share, rate)
+    for share in (0.0, 1.0):
+        with pytest.raises(UsageError, match="it lies between 0 and 1"):
+            FineTune(share)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nmuon"])
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_heads_learn_at_a_rate_of_their_own(optimizer, layer_decay, tmp_path):
+    """At 0.001 of the rate they hardly move, and the backbone moves as ever."""
+    moved = {}
+    settings = {**SETTINGS, "optimizer": optimizer, "layer_decay": layer_decay, "learning_rate": 0.01, "clip": None}
+    for rate in (1.0, 0.001):
+        model = tiny_model()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        where = {"folder": tmp_path / str(rate), "head_rate": rate}
+        offramp.train(model, squares(64), "joint", **where, **settings)
+        change = {name: float((p.detach() - before[name]).abs().mean()) for name, p in model.named_parameters()}
+        heads = [value for name, value in change.items() if name.startswith("heads.") and name.endswith("weight")]
+        rest = [value for name, value in change.items() if "blocks" in name and name.endswith("weight")]
+        moved[rate] = (sum(heads) / len(heads), sum(rest) / len(rest))
+    assert moved[0.001][0] < 0.01 * moved[1.0][0]
+    assert moved[0.001][1] > 0.3 * moved[1.0][1]
+    with pytest.raises(UsageError, match="head_rate is 0; it is above 0"):
+        offramp.train(tiny_model(), squares(64), folder=tmp_path / "c", head_rate=0.0, **settings)

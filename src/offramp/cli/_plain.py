@@ -11,7 +11,13 @@ import yaml
 from offramp.errors import DataError, UsageError
 from offramp.recipe import Recipe, check_recipe
 
-_LEARNED: dict[str, Any] = {"epochs": 8, "batch_size": 32, "learning_rate": 1e-4, "warmup_epochs": 0.5}
+_LEARNED: dict[str, Any] = {
+    "epochs": 8,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "head_rate": 10.0,
+    "warmup_epochs": 0.5,
+}
 _RANDOM: dict[str, Any] = {"epochs": 40, "batch_size": 128, "learning_rate": 1e-3, "warmup_epochs": 2}
 _AUGMENT = {"scale": [0.35, 1.0], "hflip": 0.5, "auto_augment": "rand-m7-mstd0.5-inc1", "color_jitter": None}
 

@@ -44,6 +44,7 @@ def train(
     learning_rate: float = 1e-3,
     schedule: str = "cosine",
     layer_decay: float | None = None,
+    head_rate: float = 1.0,
     weight_decay: float = 0.05,
     warmup_epochs: float = 1.0,
     clip: float | None = 1.0,
@@ -91,6 +92,7 @@ def train(
             stops, when it does not gain on ``validation`` (``training.schedule.Plateau``), after ``epochs`` at most.
         layer_decay: by which the learning rate is multiplied from each block to the one before it, as timm's
             ``layer_decay``; a head learns as the block behind it.
+        head_rate: times the learning rate for the heads of early exits, which are new where a backbone has learned.
         weight_decay: on matrices; biases, norms and what timm exempts have none.
         warmup_epochs: how long the learning rate rises, in epochs, before it falls by the cosine.
         clip: the largest norm of the gradient; None clips nothing.
@@ -130,8 +132,10 @@ def train(
         raise UsageError("a stream is taken as it comes: augment and curriculum are for samples that have numbers")
     if schedule not in SCHEDULES:
         raise UsageError(unknown("schedule", schedule, SCHEDULES))
-    if schedule == "plateau" and (validation is None or layer_decay is not None):
-        raise UsageError("the schedule plateau needs validation data, and has no layer_decay")
+    if schedule == "plateau" and (validation is None or layer_decay is not None or head_rate != 1):
+        raise UsageError("the schedule plateau needs validation data, and has neither layer_decay nor head_rate")
+    if not head_rate > 0:
+        raise UsageError(f"head_rate is {head_rate:g}; it is above 0")
     if accumulate < 1 or accumulate > batch_size:
         raise UsageError(f"a batch of {batch_size} cannot be computed in {accumulate} parts")
     if curriculum is not None and teacher is None:
@@ -155,6 +159,7 @@ def train(
             "learning_rate": learning_rate,
             "schedule": schedule,
             "layer_decay": layer_decay,
+            "head_rate": head_rate,
             "weight_decay": weight_decay,
             "warmup_epochs": warmup_epochs,
             "clip": clip,
@@ -181,6 +186,7 @@ def train(
         learning_rate=learning_rate,
         schedule=schedule,
         layer_decay=layer_decay,
+        head_rate=head_rate,
         weight_decay=weight_decay,
         warmup_epochs=warmup_epochs,
         clip=clip,
@@ -213,7 +219,7 @@ def train(
         if curriculum is not None and teacher is not None and isinstance(own, Samples):
             pool = partial(curriculum.pool, difficulties(teacher, model, own, batch_size), epochs=share)
         with activations(model, again=activation_checkpointing):
-            runner.run(model, stage.objective, own, place, share, name, pool, stage.rate)
+            runner.run(model, stage.objective, own, place, share, name, pool)
     if tracker is not None:
         accelerator.end_training()
     model.eval()

@@ -50,13 +50,11 @@ class Stage:
         objective: of its steps.
         share: of the run's epochs.
         samples: to learn from, where they are not those of the run.
-        rate: times the run's learning rate.
     """
 
     objective: Objective
     share: float = 1.0
     samples: Samples | None = None
-    rate: float = 1.0
 
 
 class Plan(Protocol):

@@ -131,6 +131,19 @@ def by_exit(weight_decay: float) -> Callable[[Any], list[dict[str, Any]]]:
     return groups
 
 
+def heads_at_rate(optimizer: torch.optim.Optimizer, heads: nn.Module, rate: float) -> None:
+    """Give heads groups of their own in an optimiser, which learn at so many times the rate that they would."""
+    own = {id(p) for p in heads.parameters()}
+    for group in list(optimizer.param_groups):
+        inside = [p for p in group["params"] if id(p) in own]
+        if not inside:
+            continue
+        scale = rate * group.get("lr_scale", 1.0)  # which timm's schedules heed
+        group["params"] = [p for p in group["params"] if id(p) not in own]
+        optimizer.add_param_group({**group, "params": inside, "lr_scale": scale})
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+
+
 def check_plateau(model: EarlyExitModel, trained: Iterable[nn.Parameter]) -> None:
     """Raise ``UsageError`` unless heads alone are trained, each on one path."""
     check_one_path(model, "the schedule plateau")

@@ -27,7 +27,7 @@ from offramp.training.checkpoint import checkpoints, load_checkpoint
 from offramp.training.feed import Feed, feed
 from offramp.training.log import Log, read_log
 from offramp.training.objective import Batch, Objective
-from offramp.training.schedule import Cosine, Plateau, by_exit
+from offramp.training.schedule import Cosine, Plateau, by_exit, heads_at_rate
 from offramp.training.targets import Targets
 
 
@@ -45,6 +45,7 @@ class StageRunner:
     learning_rate: float
     schedule: str
     layer_decay: float | None
+    head_rate: float
     weight_decay: float
     warmup_epochs: float
     clip: float | None
@@ -65,7 +66,6 @@ class StageRunner:
         epochs: int,
         what: str,
         pool: Callable[[int], np.ndarray] | None = None,
-        rate: float = 1.0,
     ) -> None:
         """Train in place, from the last checkpoint in ``folder`` on.
 
@@ -77,7 +77,6 @@ class StageRunner:
             epochs: how many.
             what: the name of the stage.
             pool: the samples that an epoch may draw from; all if not given.
-            rate: times the learning rate.
 
         Raises:
             DataError: a loss that is not finite, or a disk that is full.
@@ -90,11 +89,13 @@ class StageRunner:
             optimizer = timm.optim.create_optimizer_v2(
                 model,
                 opt=self.optimizer,
-                lr=rate * self.learning_rate,
+                lr=self.learning_rate,
                 weight_decay=self.weight_decay,
                 layer_decay=self.layer_decay,
                 param_group_fn=by_exit(self.weight_decay) if self.schedule == "plateau" else None,
             )
+            if self.head_rate != 1:
+                heads_at_rate(optimizer, model.heads, self.head_rate)
             average = None if self.ema is None else ModelEmaV3(model, decay=self.ema, use_warmup=True)
             kept = model if average is None else average.module
             found = checkpoints(folder)

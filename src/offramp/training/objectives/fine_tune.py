@@ -18,25 +18,24 @@ from offramp.training.objectives.lgvit import HeadDistillation
 class FineTune:
     """For a pretrained backbone: fine-tuned as if there were no exits, which then learn on it, frozen, and from it.
 
-    The final exit is the fine-tuned network, bit for bit, so exits cost it nothing. Heads are new and learn at a higher
-    rate than weights that have learned already; both numbers are our choice. The second stage is LGViT's (2308.00255).
+    The final exit is the fine-tuned network, bit for bit, so exits cost it nothing. The second stage is LGViT's
+    (2308.00255). Heads are new, and want ``head_rate``.
 
     Args:
-        share: how much of the epochs the backbone has.
-        rate: how many times the run's learning rate heads learn at.
+        share: how much of the epochs the backbone has; our choice.
         distillation: arguments for ``head-distillation``.
 
     Raises:
-        UsageError: a share outside 0 to 1, a rate that is not above 0.
+        UsageError: a share outside 0 to 1.
     """
 
-    def __init__(self, share: float = 0.5, rate: float = 10.0, **distillation: Any) -> None:
-        if not 0 < share < 1 or not rate > 0:
-            raise UsageError(f"the backbone's share lies between 0 and 1, the rate above 0; not {share} and {rate}")
-        self.share, self.rate = share, rate
+    def __init__(self, share: float = 0.5, **distillation: Any) -> None:
+        if not 0 < share < 1:
+            raise UsageError(f"the backbone's share of the epochs is {share}; it lies between 0 and 1")
+        self.share = share
         self.second = HeadDistillation(**distillation)
 
     def stages(self, model: EarlyExitModel, samples: Samples | Stream, folder: Path) -> Sequence[Stage]:
         """Two. Raises ``UsageError`` for a model with several paths."""
         check_one_path(model, "fine-tune")
-        return [Stage(Backbone(), self.share), Stage(self.second, 1 - self.share, rate=self.rate)]
+        return [Stage(Backbone(), self.share), Stage(self.second, 1 - self.share)]
