@@ -112,7 +112,7 @@ def test_a_run_ends_when_no_exit_gains_and_is_the_same_after_a_kill(tmp_path):
     [
         ({"validation": None}, "needs validation data"),
         ({"layer_decay": 0.9}, "has neither layer_decay"),
-            ({"head_rate": 2.0}, "nor head_rate"),
+        ({"head_rate": 2.0}, "nor head_rate"),
         ({"schedule": "step"}, "schedule"),
         ({"objective": "joint"}, "train heads alone"),
     ],
