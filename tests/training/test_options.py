@@ -1,6 +1,7 @@
 """What any objective can be given: teacher, mixing, smoothing, averaging, curriculum."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from offramp.data.stream import TrainingStream
 from offramp.inputs import ImageInput
 from offramp.training.curriculum import difficulties
 from offramp.training.objectives.fine_tune import FineTune
+from offramp.training.objectives.joint import Joint
 from offramp.training.targets import Targets
 
 pytestmark = pytest.mark.slow
@@ -207,3 +209,30 @@ def test_heads_learn_at_a_rate_of_their_own(optimizer, layer_decay, tmp_path):
     assert moved[0.001][1] > 0.3 * moved[1.0][1]
     with pytest.raises(UsageError, match="head_rate is 0; it is above 0"):
         offramp.train(tiny_model(), squares(64), folder=tmp_path / "c", head_rate=0.0, **settings)
+
+
+class Stops(Joint):
+    """Joint training that is killed once, before a step."""
+
+    at: ClassVar[int | None] = None
+
+    def __call__(self, model, batch):
+        if batch.step == type(self).at:
+            type(self).at = None
+            raise KeyboardInterrupt
+        return super().__call__(model, batch)
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_rates_of_heads_are_resumed_where_they_were(layer_decay, tmp_path):
+    def fit(folder):
+        model = tiny_model()
+        options = {"head_rate": 5.0, "layer_decay": layer_decay, "checkpoint_seconds": 0.0, "learning_rate": 1e-3}
+        offramp.train(model, squares(64), Stops(), folder=tmp_path / folder, **SETTINGS, **options)
+        return [p.detach().clone() for p in model.parameters()]
+
+    whole = fit("whole")
+    Stops.at = 5
+    with pytest.raises(KeyboardInterrupt):
+        fit("killed")
+    assert all(torch.equal(a, b) for a, b in zip(fit("killed"), whole, strict=True))

@@ -44,6 +44,7 @@ OTHER = {
     "batch_size": 32,
     "optimizer": "sgd",
     "learning_rate": 2e-3,
+    "head_rate": 2.0,
     "weight_decay": 0.1,
     "warmup_epochs": 0.5,
     "clip": None,
