@@ -1,13 +1,17 @@
 """Calibration keeps its word on the data it saw, and finds what there is to find."""
 
 import itertools
+import statistics
 
 import pytest
 import torch
 from helpers import random_table, simple_costs
 
 from offramp import DataError, ExitTable, GoalError, UsageError, calibrate, replay
+from offramp.calibration.candidates import candidates
+from offramp.calibration.goals import Goal
 from offramp.policies.threshold import Threshold
+from offramp.search import TableColumns, evaluate
 from offramp.tasks import Classification
 
 
@@ -47,9 +51,10 @@ def test_target_speedup_is_reached(target):
     assert outcome(policy, table, costs)[1] >= target
 
 
-def test_no_shared_threshold_on_any_set_of_exits_is_cheaper():
+def test_no_shared_threshold_that_keeps_the_goal_is_cheaper():
     table, costs = random_table(60), simple_costs(head=3.0)
     chosen = outcome(calibrate(table, costs, max_drop=0.02), table, costs)[1]
+    chances = TableColumns(table, costs).smoothed().on()
     scores = torch.stack([Classification().score("confidence", o, None) for o in table.outputs[:-1]])
     values = scores.flatten().unique().double()
     grid = [0.0, *((values[1:] + values[:-1]) / 2).tolist(), 1.0]
@@ -57,12 +62,28 @@ def test_no_shared_threshold_on_any_set_of_exits_is_cheaper():
     best = 0.0
     for on in itertools.product([False, True], repeat=3):
         for t in grid:
-            accuracy, speedup = outcome(Threshold(tuple(t if o else None for o in on)), table, costs)
-            if accuracy >= static - 0.02 - 1e-12:
+            thresholds = tuple(t if o else None for o in on)
+            accuracy, speedup = outcome(Threshold(thresholds), table, costs)
+            likely = evaluate(chances, thresholds).quality
+            if min(accuracy, likely) >= static - 0.02 - 1e-12:
                 best = max(best, speedup)
     assert chosen >= best - 1e-9
     shared = outcome(calibrate(table, costs, max_drop=0.02, shared=True), table, costs)[1]
     assert shared == pytest.approx(best)
+
+
+def test_what_is_asked_on_some_samples_is_kept_on_others():
+    """Many thresholds and few samples: where a search reads who was right, it finds what luck favours."""
+    costs, others = simple_costs(exits=8), random_table(20_000, exits=8, seed=99)
+    static = float(Classification().quality(others.outputs[-1], others.targets).double().mean())
+    lost, by_luck = [], []
+    for seed in range(12):
+        table, goal = random_table(400, exits=8, seed=seed), Goal("max_drop", 0.01)
+        lost.append(static - outcome(calibrate(table, costs, max_drop=0.01), others, costs)[0])
+        best = candidates(TableColumns(table, costs), goal, shared=False)[0]
+        by_luck.append(static - outcome(Threshold(best.thresholds), others, costs)[0])
+    assert statistics.fmean(lost) < 0.015
+    assert statistics.fmean(by_luck) > 0.025  # or the test would hold for any search
 
 
 def test_an_exit_whose_head_costs_more_than_it_saves_goes():

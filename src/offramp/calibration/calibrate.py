@@ -122,7 +122,7 @@ def calibrate(
         about["goal"]["confidence"] = sure
         points = [point]
     else:
-        points = within(columns.on(), goal) if name == "max_cost" else candidates(columns, goal, shared)
+        points = within(columns.on(), goal) if name == "max_cost" else candidates(columns.smoothed(), goal, shared)
     for point in points:
         thresholds = tuple(None if t is None else rounded_up(t) for t in point.thresholds)
         chosen = Threshold(thresholds, columns.kind, tuple(temperatures))

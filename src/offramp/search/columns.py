@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from offramp.errors import DataError, UsageError
+from offramp.search.smooth import smoothed
 from offramp.tasks import Task, direction, get_task
 from offramp.types import ChainCosts, CostTable, ExitTable
 
@@ -97,6 +99,16 @@ class TableColumns:
     def on(self, heads: Sequence[int] | None = None) -> Columns:
         """The columns with some exits on, all if not given; of an exit that is off the score is 0."""
         return self._all if heads is None or not self.compares else replace(self._all, scores=self._stacked(heads))
+
+    def smoothed(self) -> TableColumns:
+        """The same, with the chance that an answer is right in place of whether it was (``search.smooth``)."""
+        final = len(self.table.outputs) - 1
+        paths = self.table.chain.paths
+        before = final - 1 if final and paths[final - 1] == paths[final] else None
+        scores = torch.cat([self._all.scores, self._score(final, before)[None]])
+        found = copy(self)
+        found._all = replace(self._all, quality=smoothed(self._all.quality, scores))
+        return found
 
     def _stacked(self, heads: Sequence[int]) -> Tensor:
         stacked = torch.zeros(len(self.table.outputs) - 1, len(self.table), dtype=torch.float64)
