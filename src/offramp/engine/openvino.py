@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from offramp.engine.file import Arrays, FileSession, check_images, open_exported, open_static
 from offramp.engine.runtime import check_precision
-from offramp.errors import ArtifactError, UsageError
+from offramp.errors import ArtifactError, Notice, UsageError
 from offramp.export.metadata import read_bytes, read_graph
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
@@ -26,7 +27,7 @@ class OpenVinoRuntime:
 
     Args:
         precision: ``fp32`` or ``bf16``. It is always said to the runtime, which would choose by itself otherwise, and
-            thresholds belong to a precision.
+            thresholds belong to a precision. On a processor without bf16 it computes in fp32, and a ``Notice`` says so.
         threads: for each model; 0 leaves it to the runtime.
     """
 
@@ -36,6 +37,8 @@ class OpenVinoRuntime:
     def __init__(self, precision: str = "fp32", threads: int = 0) -> None:
         check_precision(self, precision)
         self._core = _core()
+        if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            warnings.warn("this processor has no bf16: OpenVINO computes in fp32 instead", Notice, stacklevel=2)
         self.precision, self.threads = precision, threads or cores()
 
     def static(self, network: nn.Module, example: Tensor) -> Network:
