@@ -32,8 +32,7 @@ PLACES = (
 REFERENCE = "openvino:bf16"
 """What the network alone is timed in; OpenVINO computes in fp32 instead where the processor has no bf16."""
 DROP = 0.005
-"""What may be lost on validation images: half a point, of which about a fifth was lost on others where policies were
-calibrated on parts of them (``benchmarks.promised``)."""
+"""What may be lost on validation images: half a point."""
 _BATCHES = (1, 64)
 
 
