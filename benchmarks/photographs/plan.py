@@ -22,7 +22,7 @@ LONG: dict[str, Any] = {
 }
 """What all share that are trained on from the fine-tuned network."""
 LITE0 = "tf_efficientnet_lite0"
-WAY = "joint, gentle"
+WAY = "self-distillation, gentle"
 """How exits are given to the fine-tuned network: the best of ``benchmarks.pretrained``."""
 
 
