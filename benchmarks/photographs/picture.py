@@ -32,7 +32,7 @@ def draw(rows: Sequence[dict[str, Any]], name: str, file: Path) -> None:
             milliseconds = row["batches"][batch]["dynamic_ms"] / batch
             axes.plot(
                 milliseconds,
-                100 * row["accuracy"],
+                100 * row["batches"][batch]["accuracy"],
                 mark,
                 color=colours[place],
                 fillstyle="none" if alone else "full",

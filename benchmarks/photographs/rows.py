@@ -12,9 +12,8 @@ import offramp
 from benchmarks.photographs.files import Files
 from benchmarks.photographs.plan import alone, leaving
 from benchmarks.tails.plan import Run
-from offramp.bench import macs_speedup, measure
+from offramp.bench import macs_speedup, measure, profile_file
 from offramp.bench.rows import on_blank, spaced
-from offramp.cost import profile
 from offramp.data import loader
 from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.runtime import FileRuntime
@@ -34,12 +33,17 @@ REFERENCE = "openvino:bf16"
 DROP = 0.005
 """What may be lost on validation images: half a point."""
 _BATCHES = (1, 64)
+_TIMED_AT = 16
+"""The largest batch in which parts of a file are timed: an image takes as long in larger ones."""
+_REPEATS = 10
 
 
 def rows(
     files: Files, places: Sequence[str], methods: Sequence[str], threads: int, rounds: int, images: int
 ) -> dict[str, Any]:
     """A row for each network alone and each method, in each runtime and precision.
+
+    A file has a policy for each batch size, chosen by the seconds that its parts take there.
 
     Args:
         files: of one field.
@@ -55,7 +59,7 @@ def rows(
         for known in (alone, leaving)
     )
     test, model = files.splits.test, files.model(whole)
-    batches = {n: [x for x, _ in loader(spaced(test, images), model.input, n)][: images // n] for n in _BATCHES}
+    timed = {n: [x for x, _ in loader(spaced(test, images), model.input, n)][: images // n] for n in _BATCHES}
     reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
     right = _right(reference, files, whole)
     found: list[dict[str, Any]] = []
@@ -65,32 +69,32 @@ def rows(
         for method, run in networks.items():
             print(f"{name}: {method}", flush=True)
             network, shape = runtime.open_static(files.static(run, int8))
-            own = _right(network, files, run)
-            found.append({**about, "method": method, **_accuracy(own, right)})
-            found[-1]["batches"] = {
-                n: measure(reference, _as_session(on_blank(network, shape)), [(x, None) for x in work], rounds).row()
-                for n, work in batches.items()
+            alone_here, own = _as_session(on_blank(network, shape)), _right(network, files, run)
+            batches = {
+                n: _accuracy(own, right) | measure(reference, alone_here, [(x, None) for x in work], rounds).row()
+                for n, work in timed.items()
             }
+            found.append({**about, "method": method, "batches": batches})
         for method, run in early.items():
             print(f"{name}: {method}", flush=True)
-            session, costs = runtime.open(files.dynamic(run, int8)), profile(files.model(run), repeats=0)
-            tables = {
-                split: tabulate_file(session, runtime, loader(files.splits.of(split), session.file.input, 100))
+            session = runtime.open(files.dynamic(run, int8))
+            validation, tested = (
+                tabulate_file(session, runtime, loader(files.splits.of(split), session.file.input, 100))
                 for split in ("validation", "test")
-            }
-            policy = offramp.calibrate(tables["validation"], costs, max_drop=DROP)
-            trace = replay(policy, tables["test"])
-            own = _hits(trace.output, tables["test"].targets)
-            row = {**about, "method": method, **_accuracy(own, right), "policy": policy_to_json(policy)}
-            row |= {
-                "macs_speedup": macs_speedup(costs, policy, trace),
-                "exit_shares": (torch.bincount(trace.exit, minlength=len(costs.after) + 1) / len(own)).tolist(),
-                "batches": {
-                    n: measure(reference, session, [(x, policy) for x in work], rounds).row()
-                    for n, work in batches.items()
-                },
-            }
-            found.append(row)
+            )
+            batches = {}
+            for n, work in timed.items():
+                costs = profile_file(session, runtime, min(n, _TIMED_AT), _REPEATS)
+                policy = offramp.calibrate(validation, costs, max_drop=DROP, unit="seconds")
+                trace = replay(policy, tested)
+                batches[n] = {
+                    **_accuracy(_hits(trace.output, tested.targets), right),
+                    "policy": policy_to_json(policy),
+                    "macs_speedup": macs_speedup(costs, policy, trace),
+                    "exit_shares": (torch.bincount(trace.exit, minlength=len(costs.after) + 1) / len(tested)).tolist(),
+                    **measure(reference, session, [(x, policy) for x in work], rounds).row(),
+                }
+            found.append({**about, "method": method, "batches": batches})
     return {
         "reference": REFERENCE,
         "max_drop": DROP,
