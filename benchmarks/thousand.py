@@ -53,6 +53,8 @@ SETTINGS: dict[str, Any] = {
     "warmup_epochs": 0.5,
     "precision": "fp32",
 }
+_CUT = 1000
+"""Images cut off a source that has no validation split; they are not used."""
 GOALS: dict[str, dict[str, float]] = {"at most a point lost": {"max_drop": 0.01}, "promise": {"risk": 0.05}}
 
 
@@ -83,7 +85,7 @@ def unlabelled(sources: Sequence[str], side: int) -> Samples:
     parts = []
     for source in sources:
         name, _, number = source.partition(":")
-        train = open_splits(name, 1, 0).train
+        train = open_splits(name, _CUT, 0).train
         parts.append(spaced(train, int(number)) if number else train)
     return Samples(Joined(parts, side), np.zeros(sum(map(len, parts)), np.int64))
 
