@@ -11,8 +11,8 @@ from torch import Tensor
 
 _STRENGTH = 0.1
 """Of the fit: the inverse of its penalty, as scikit-learn has it. Its weight fades as samples become more."""
-_EDGE = 1e-6
-"""How near to 0 and 1 a score is read."""
+_LEAST, _MOST = 1e-3, 1 - 1e-6
+"""Between which a score is read: near 0 nothing is told apart, and log odds would blow roundings up."""
 _FAR = 3.0
 """Standard deviations beyond which the square of a score does not grow."""
 
@@ -33,7 +33,7 @@ def smoothed(quality: Tensor, scores: Tensor) -> Tensor:
     Returns:
         ``(exits + 1, samples)``.
     """
-    odds = torch.logit(scores.double(), eps=_EDGE).T.numpy()
+    odds = scores.double().clamp(_LEAST, _MOST).logit().T.numpy()
     odds = StandardScaler().fit_transform(odds)
     features = np.concatenate([odds, odds.clip(-_FAR, _FAR) ** 2], axis=1)
     return torch.stack([_chances(row, features) for row in quality])
