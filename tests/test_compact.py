@@ -49,7 +49,7 @@ def test_values_beyond_float16():
 
 
 ONE_CUT = 3 / 256
-"""Thresholds stand at one of 256 cuts, and of two that are as good a rounding may choose the neighbour, at each exit."""
+"""Thresholds stand at one of 256 cuts; of two that are as good a rounding may choose the neighbour, at each exit."""
 
 
 @pytest.mark.parametrize(
