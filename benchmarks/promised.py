@@ -22,8 +22,7 @@ from typing import Any
 import torch
 
 import offramp
-from benchmarks import publish
-from benchmarks._runs import table as kept_table
+from benchmarks import _runs, publish
 from benchmarks.compare.rows import mean_and_deviation
 from benchmarks.tails.plan import FIELDS, runs
 from benchmarks.tails.training import build
@@ -116,7 +115,7 @@ def _trained(work: Path, name: str) -> tuple[str, list[ExitTable], CostTable, in
     (run,) = (run for run in runs(place) if run.name == name)
     costs = offramp.profile(build(run.seeded(0), place, None, _CLASSES), repeats=0)
     folders = sorted(folder for folder in work.glob(f"{name}-*") if folder.name.removeprefix(f"{name}-").isdigit())
-    tables = [replace(kept_table(folder, "validation"), route=None) for folder in folders]
+    tables = [replace(_runs.table(folder, "validation"), route=None) for folder in folders]
     return f"{place.name}, {name}", tables, costs, len(tables[0]) // 2
 
 

@@ -34,7 +34,7 @@ DROP = 0.005
 """What may be lost on validation images: half a point."""
 _BATCHES = (1, 64)
 _TIMED_AT = 16
-"""The largest batch in which parts of a file are timed: an image takes as long in larger ones."""
+"""The largest batch in which parts of a file are timed; an image of a larger one is taken to cost the same."""
 _REPEATS = 10
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 _STRENGTH = 0.1
 """Of the fit: the inverse of its penalty, as scikit-learn has it. Its weight fades as samples become more."""
-_LEAST, _MOST = 1e-3, 1 - 1e-6
+_LEAST, _MOST = 1e-2, 1 - 1e-6
 """Between which a score is read: near 0 nothing is told apart, and log odds would blow roundings up."""
 _FAR = 3.0
 """Standard deviations beyond which the square of a score does not grow."""
