@@ -12,7 +12,7 @@ from benchmarks._runs import open_device, parser_of, train_all
 from benchmarks.photographs import __doc__ as summary
 from benchmarks.photographs.files import Files
 from benchmarks.photographs.picture import draw
-from benchmarks.photographs.plan import LITE0, alone, leaving, lite0_weights
+from benchmarks.photographs.plan import LITE0, alone, leaving, lite0_weights, to_train
 from benchmarks.photographs.rows import PLACES, rows
 from benchmarks.tails.plan import BACKBONE, FIELDS, Run
 from benchmarks.tails.training import splits_of, train
@@ -33,8 +33,7 @@ def main() -> None:
     methods = args.methods or list(known)
     if unknown := set(methods) - set(known):
         parser.error(f"no method {min(unknown)!r}; there are {', '.join(known)}")
-    base = Run(f"static{place.sides[-1]}", place.sides[-1], objective="backbone")
-    plan = [run.seeded(0) for run in (base, *(run for name, run in known.items() if name in methods))]
+    plan = [run.seeded(0) for run in to_train(place, methods)]
     splits = splits_of(place, args.data)
     where = {"work": work, "device": args.device, "workers": args.workers, "precision": args.precision}
 

@@ -33,7 +33,7 @@ class Files:
 
     def dynamic(self, run: Run, int8: bool) -> Path:
         """A file with every exit and no router: who is not sure goes on."""
-        path = self.folder / f"{run.name}-{int8}.onnx"
+        path = self.folder / f"{run.name}-{len(run.exits)}-{int8}.onnx"
         if not path.exists():
             model = self.model(run)
             never = Threshold((None,) * len(model.exits))

@@ -50,9 +50,10 @@ def build(run: Run, place: Field, checkpoint: Path | None, classes: int) -> Earl
 
 
 def trained(run: Run, place: Field, work: Path, classes: int) -> EarlyExitModel:
-    """A finished run's model."""
+    """A finished run's model; without its heads where the run is asked for without exits."""
     model = build(run, place, None, classes)
-    model.load_state_dict(weights(work / run.name))
+    found = weights(work / run.name)
+    model.load_state_dict({k: v for k, v in found.items() if run.exits or not k.startswith("heads.")})
     return model.eval()
 
 

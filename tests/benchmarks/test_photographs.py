@@ -10,19 +10,17 @@ from benchmarks.photographs.files import Files
 from benchmarks.photographs.picture import draw
 from benchmarks.photographs.rows import rows
 from benchmarks.tails.plan import FIELDS, Field
-from benchmarks.tails.training import build, splits_of
+from benchmarks.tails.training import build, splits_of, trained
 from helpers import noise_file
 from safetensors.torch import load_file, save_file
 
 
 @pytest.mark.slowest
-def test_the_road_from_weights_to_a_picture(tmp_path, monkeypatch):
-    known = {"alone": ("48 px", "32 px", "6 of 12 blocks"), "leaving": ("tails",)}
+def test_the_road_from_weights_to_a_picture(tmp_path):
+    methods = ("48 px", "32 px", "6 of 12 blocks", "tails", "tails and exits")
     data = noise_file(tmp_path / "d.npz", 48, 96, 64, 100)
     place = Field("noise", 48, (1, 3), (32, 48), 64, 80, {"crop_pct": 1.0})
-    methods = (*known["alone"], *known["leaving"])
-    used = [getattr(plan, name)(place)[method] for name, methods in known.items() for method in methods]
-    for run in used:
+    for run in plan.to_train(place, methods):
         folder = tmp_path / "work" / f"{run.name}-0"
         folder.mkdir(parents=True)
         save_file(build(run.seeded(0), place, None, 10).state_dict(), folder / "model.safetensors")
@@ -40,10 +38,29 @@ def test_the_road_from_weights_to_a_picture(tmp_path, monkeypatch):
 
 def test_every_run_comes_after_what_it_starts_from():
     for place in FIELDS.values():
-        known = {f"static{place.sides[-1]}"}
-        for run in (*plan.alone(place).values(), *plan.leaving(place).values()):
-            assert {run.base, run.start} - {None} <= known, run.name
-            known.add(run.name)
+        methods = {**plan.alone(place), **plan.leaving(place)}
+        for chosen in (methods, *((name,) for name in methods)):
+            known: set[str] = set()
+            for run in plan.to_train(place, chosen):
+                assert {run.base, run.start} - {None} <= known, run.name
+                assert run.name not in known
+                known.add(run.name)
+            assert {methods[name].name for name in chosen} <= known
+
+
+def test_tails_are_the_ones_with_exits_without_their_heads(tmp_path):
+    place = Field("noise", 48, (1, 3), (32, 48), 64, 80, {"crop_pct": 1.0})
+    both, tails = (plan.leaving(place)[name].seeded(0) for name in (plan.BOTH, plan.TAILS))
+    assert plan.to_train(place, [plan.TAILS]) == plan.to_train(place, [plan.BOTH])
+    (tmp_path / both.name).mkdir()
+    whole = build(both, place, None, 10)
+    save_file(whole.state_dict(), tmp_path / both.name / "model.safetensors")
+    found = trained(tails, place, tmp_path, 10)
+    assert not found.heads
+    with torch.inference_mode():
+        images = torch.randn(2, 3, 48, 48)
+        *_, last = whole.eval()(images)
+        assert torch.equal(found(images)[-1], last)
 
 
 def test_weights_of_the_cnn_are_renamed_in_order(tmp_path, monkeypatch):
