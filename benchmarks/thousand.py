@@ -1,7 +1,8 @@
 """Exits for 1,000 classes, learned from photographs that nobody labelled.
 
 The pretrained ViT-Ti/16 stays as it is. Heads after blocks 6, 8 and 10 learn from its own answers on photographs of
-other data: ``copycat`` from the class that it names, ``head-distillation`` from all it says. They are judged on
+other data: ``copycat`` from the class that it names, ``head-distillation`` from all it says. Some have a classifier of
+their own, some answer through the network's (``lens``). They are judged on
 photographs of the ImageNet validation set, of which the seed cuts one half to calibrate on and one to test on:
 
 ``python -m benchmarks.thousand --photographs imagenet_val1300.npz --unlabelled imagenette.npz cifar10.npz:4000
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 import offramp
 from benchmarks import publish
@@ -43,7 +45,13 @@ from offramp.types import ExitTable
 
 BACKBONE = "vit_tiny_patch16_224"
 AFTER = (6, 8, 10)
-HEADS = ("linear", "lph", "gah")
+HEADS: dict[str, tuple[str, dict[str, Any]]] = {
+    "linear": ("linear", {}),
+    "gah": ("gah", {}),
+    "lens": ("lens", {}),
+    "lens of gah": ("lens", {"of": "gah"}),
+}
+"""By what to call them, with their options; the last two answer through the network's own classifier."""
 WAYS = ("copycat", "head-distillation")
 SETTINGS: dict[str, Any] = {
     "epochs": 6,
@@ -96,12 +104,13 @@ def model_of(checkpoint: Path | None, head: str, seed: int, args: dict[str, Any]
     torch.manual_seed(0)
     inner = timm_model(section, 1000)
     torch.manual_seed(seed)
-    return offramp.attach(inner, [Exit(after, head) for after in AFTER])
+    name, options = HEADS[head]
+    return offramp.attach(inner, [Exit(after, name, options) for after in AFTER])
 
 
 def table_of(way: str, head: str, seed: int, features: offramp.Features, train: Samples, test: Samples) -> ExitTable:
     """Train heads on features, and read the photographs."""
-    folder = features.folder / f"{way}-{head}-{seed}"
+    folder = features.folder / f"{way}-{head.replace(' ', '-')}-{seed}"
     model = features.model
     objective: Any = way
     if way == "copycat":  # the paper goes on with true labels; here there are none
@@ -145,11 +154,10 @@ def judged(table: ExitTable, model: EarlyExitModel, seed: int) -> dict[str, Any]
     return found
 
 
-def unchanged(model: EarlyExitModel, samples: Samples, table: ExitTable) -> bool:
-    """Whether the final exit says, bit for bit, what the network alone says."""
+def said_by(model: EarlyExitModel, samples: Samples) -> Tensor:
+    """What the network alone says."""
     with torch.inference_mode():
-        said = torch.cat([model.backbone.model(x) for x, _ in loader(samples, model.input, 64)])
-    return torch.equal(said, table.of(-1))
+        return torch.cat([model.backbone.model(x) for x, _ in loader(samples, model.input, 64)])
 
 
 def main() -> None:
@@ -169,8 +177,7 @@ def run(
     """The whole road; ``network`` are arguments of the backbone."""
     test = read_npz(photographs, ImageInput)[0]["test"]
     rows: dict[str, list[dict[str, Any]]] = {}
-    same = True
-    train = None
+    same, train, said = True, None, None
     for head in HEADS:
         for way in WAYS:
             for seed in range(seeds):
@@ -181,7 +188,8 @@ def run(
                 train = unlabelled(sources, side) if train is None else train
                 kept = {n: features.of(s, n, progress=True) for n, s in (("train", train), ("test", test))}
                 table = table_of(way, head, seed, features, kept["train"], kept["test"])
-                same &= unchanged(model, test, table)
+                said = said_by(model, test) if said is None else said
+                same &= torch.equal(said, table.of(-1))  # bit for bit
                 rows.setdefault(f"{way}, {head}", []).append(judged(table, model, seed))
     assert train is not None
     publish(

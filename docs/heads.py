@@ -119,6 +119,15 @@ SHOWN = {
         "The feature map cut into patches; no prefix token.",
         "On CNN backbones, and wherever maps are large: the projection is most of its cost.",
     ),
+    "lens": Head(
+        "none",
+        "read",
+        ("LayerNorm,\nlinear", "+ token", "backbone's\nnorm", "backbone's\nclassifier"),
+        'As `linear`; or what the head named by `of` reads, as in `options={"of": "gah"}`. Norm and classifier are '
+        "copies of the backbone's, and stay as they are.",
+        "On a trained backbone that stays frozen, where classes are many and samples few: a class without a sample can "
+        "still be named. It needs tokens as wide as the classifier, as a ViT has them everywhere.",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from offramp import Exit, layouts
 from offramp.recipe import BackboneSection
-from offramp.registry import HEADS
+from offramp.registry import HEADS as KNOWN
 
 BACKBONE = BackboneSection(
     name="xcit_nano_12_p8_224",
@@ -21,6 +21,8 @@ BACKBONE = BackboneSection(
     },
 )
 QUARTERS = (3, 6, 9)
+HEADS = tuple(name for name in KNOWN if name != "lens")
+"""Those of the four papers, and ``linear``."""
 METHODS = ("frozen", "joint", "alternating-weighted", "mixed", "self-distillation", "lgvit")
 SEVEN: Mapping[str, dict[str, Any]] = {
     "mlp": {"hidden": (512, 128), "activation": "gelu", "dropout": 0.0},

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.plan import BACKBONE, METHODS, QUARTERS, SEVEN, Run
+from benchmarks.compare.plan import BACKBONE, HEADS, METHODS, QUARTERS, SEVEN, Run
 from benchmarks.compare.rows import at_speedup, heads_over_seeds, worth
 from benchmarks.compare.training import SETTINGS, build, tables
 from offramp.cost import profile
-from offramp.registry import HEADS
 from offramp.report import bootstrap_interval
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from benchmarks._parts import part_of
-from benchmarks.compare.plan import METHODS, all_heads, layout, runs
+from benchmarks.compare.plan import HEADS, METHODS, all_heads, layout, runs
 from benchmarks.compare.rows import area_of, heads_over_seeds, mean_and_deviation, worth
 from helpers import random_table, simple_costs, tiny_model, tiny_vit
 
 import offramp
-from offramp.registry import HEADS, OBJECTIVES
+from offramp.registry import OBJECTIVES
 
 
 def test_a_part_of_the_tables_is_the_table_of_a_part():

@@ -95,6 +95,7 @@ def attach(
         shared_heads,
         parts,
     )
+    made.read_backbone()
     _check_router(made)
     _check_answers(made)
     return made

@@ -223,10 +223,11 @@ class EarlyExitModel(nn.Module):
         if classes is not None and len(classes) != num_classes:
             raise UsageError(f"{len(classes)} class names for {num_classes} classes")
         self.num_outputs, self.classes = num_classes, None if classes is None else tuple(classes)
-        self._build_heads()
         if self.final_exit is None:
             self.backbone.model.reset_classifier(num_classes)
             self._like_the_backbone(self.backbone.model.get_classifier())
+        self._build_heads()
+        self.read_backbone()
 
     def _build_heads(self) -> None:
         """New heads; ``_of_exit`` says which of them an exit has on each path."""
@@ -252,6 +253,17 @@ class EarlyExitModel(nn.Module):
                 )
             self.classifier = found[0]
         self._like_the_backbone(self.heads, self.classifier)
+
+    def read_backbone(self) -> None:
+        """Let heads that copy something of the backbone (``lens``) copy it; ``attach`` does so.
+
+        Raises:
+            UsageError: a backbone on which such a head cannot stand.
+        """
+        for head in self.heads:
+            read: Any = getattr(head, "read_backbone", None)
+            if read is not None:
+                read(self.backbone.model)
 
     def _like_the_backbone(self, *modules: Any) -> None:
         """Put new modules where the backbone is, in its type, and in the model's mode."""

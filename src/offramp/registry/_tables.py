@@ -74,6 +74,11 @@ HEADS = Table(
         "sl-vit": Entry(
             "offramp.heads.slvit:SLViT", "one narrow encoder layer on patches of the feature map", "2105.09121"
         ),
+        "lens": Entry(
+            "offramp.heads.lens:Lens",
+            "what a head adds to the summary, through a frozen copy of the backbone's own norm and classifier",
+            "2303.08112",
+        ),
     },
     group="heads",
 )
