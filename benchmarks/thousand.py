@@ -47,7 +47,6 @@ BACKBONE = "vit_tiny_patch16_224"
 AFTER = (6, 8, 10)
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("linear", {}),
-    "gah": ("gah", {}),
     "lens": ("lens", {}),
     "lens of gah": ("lens", {"of": "gah"}),
 }
