@@ -137,7 +137,7 @@ def run(backbone: str, batches: list[int], threads: int, rounds: int, images: in
                 for place in PLACES
                 for name, call in calls(place, files, x, threads).items()
             }
-            seconds = in_turn(ways, rounds, turn=turn, warm=turn > 1)
+            seconds = in_turn(ways, rounds, turn=turn, warm=int(turn > 1))
             for way, spent in seconds.items():
                 place, name = way.split(", ", 1)
                 base = seconds[f"{PLACES[0]}, {name}"]

@@ -69,7 +69,7 @@ def test_a_turn_of_several_pieces_begins_warm_and_loses_none():
         now[0] += 1 + i
 
     calls = {name: [partial(piece, name, i) for i in range(5)] for name in "ab"}
-    seconds = in_turn(calls, rounds=2, clock=lambda: now[0], turn=2, warm=True)
+    seconds = in_turn(calls, rounds=2, clock=lambda: now[0], turn=2, warm=1)
     turns = [[("a", i), *(("a", j) for j in (i, i + 1) if j < 5)] for i in (0, 2, 4)]
     expected = [piece for turn in turns for piece in (*turn, *(("b", i) for _, i in turn))]
     assert order == expected * 3

@@ -107,7 +107,7 @@ def measure(
         calls[name] = [partial(call, count(x)) for x, _ in work]
     turn = max(_TURN // count(work[0][0]), 1)
     device = parts(work[0][0])[0].device
-    seconds = in_turn(calls, rounds, device, tick, clock, turn, warm=turn > 1)
+    seconds = in_turn(calls, rounds, device, tick, clock, turn, warm=int(turn > 1))
     trace = Trace.cat([dynamic(x, policy) for x, policy in work])
     return Measurement(seconds.pop("static"), seconds.pop("dynamic"), trace, seconds)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 16
 """How many random samples are tried until one is found that no exit is wholly sure of."""
+_WARM = 3
+"""Uncounted runs before each that is timed; after fewer, short runs still fetch weights and look twice as long."""
 
 
 def profile_in(
@@ -159,7 +161,7 @@ def _timed(
     x = each(lambda part: part.repeat_interleave(batch_size, 0), _undecided(calls, examples, costs.chain))
     device = calls["whole", 0](x).output.device
     pieces = {str(way): [partial(run, x)] for way, run in calls.items()}
-    seconds = in_turn(pieces, repeats, device, tick, clock, warm=True)
+    seconds = in_turn(pieces, repeats, device, tick, clock, warm=_WARM)
     runs = {way: [r[0] for r in seconds[str(way)]] for way in calls}
     medians, late = ({way: reduce(r) for way, r in runs.items()} for reduce in (statistics.median, p95))
     if any(kind == "over" for kind, _ in calls):

@@ -28,7 +28,7 @@ def in_turn(
     tick: Callable[[int], Any] = lambda n: None,
     clock: Callable[[], float] = time.perf_counter,
     turn: int = 1,
-    warm: bool = False,
+    warm: int = 0,
 ) -> dict[str, list[list[float]]]:
     """Time several ways of doing the same pieces of work in turn, so that drift hits all alike.
 
@@ -39,8 +39,9 @@ def in_turn(
         tick: called after each round with the number of rounds done, the uncounted one included.
         clock: seconds, rising; replaced in tests.
         turn: how many pieces a way does one behind the other, before it is another's turn.
-        warm: whether a turn's first piece is done once more before it, uncounted. Whoever had the turn before has left
-            his own weights in the caches; a small piece takes up to twice as long to fetch others.
+        warm: how often a turn's first piece is done before it, uncounted. Whoever had the turn before has left his own
+            weights in the caches; a small piece takes up to twice as long to fetch others, and the next one or two are
+            longer too.
 
     Returns:
         For each way, for each round, the seconds of each piece.
@@ -52,7 +53,7 @@ def in_turn(
         for first in range(0, pieces, turn):
             for name, work in calls.items():
                 now = work[first : first + turn]
-                if warm:
+                for _ in range(warm):
                     now[0]()
                 for piece in now:
                     synchronise(device)
