@@ -2,8 +2,8 @@
 
 The pretrained ViT-Ti/16 stays as it is. Heads after blocks 6, 8 and 10 learn from its own answers on photographs of
 other data: ``copycat`` from the class that it names, ``head-distillation`` from all it says. Some have a classifier of
-their own, some answer through the network's (``lens``). They are judged on
-photographs of the ImageNet validation set, of which the seed cuts one half to calibrate on and one to test on:
+their own, some answer through the network's (``lens``). They are judged on photographs of the ImageNet validation set,
+of which the seed cuts one half to calibrate on and one to test on:
 
 ``python -m benchmarks.thousand --photographs imagenet_val1300.npz --unlabelled imagenette.npz cifar10.npz:4000
 --checkpoint vit_tiny.safetensors``
@@ -41,6 +41,7 @@ from offramp.recipe import BackboneSection
 from offramp.report import bootstrap_interval
 from offramp.report.evaluation import evaluate_table
 from offramp.training.objectives.copycat import Copycat
+from offramp.training.objectives.lgvit import HeadDistillation
 from offramp.types import ExitTable
 
 BACKBONE = "vit_tiny_patch16_224"
@@ -48,9 +49,8 @@ AFTER = (6, 8, 10)
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("linear", {}),
     "lens": ("lens", {}),
-    "lens of gah": ("lens", {"of": "gah"}),
 }
-"""By what to call them, with their options; the last two answer through the network's own classifier."""
+"""By what to call them, with their options; the last answers through the network's own classifier."""
 WAYS = ("copycat", "head-distillation")
 SETTINGS: dict[str, Any] = {
     "epochs": 6,
@@ -111,7 +111,7 @@ def table_of(way: str, head: str, seed: int, features: offramp.Features, train: 
     """Train heads on features, and read the photographs."""
     folder = features.folder / f"{way}-{head.replace(' ', '-')}-{seed}"
     model = features.model
-    objective: Any = way
+    objective: Any = HeadDistillation(alpha=1.0)  # all of it from the network: there are no labels
     if way == "copycat":  # the paper goes on with true labels; here there are none
         (stage, _) = Copycat(train).stages(model, train, features.folder / "said")
         objective, train = stage.objective, stage.samples or train
