@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from helpers import squares, tiny_vit
 from torch import nn
 
 import offramp
@@ -67,6 +68,15 @@ def test_it_names_classes_that_it_saw_no_example_of():
             right.append(float((model.head(k, states[k][~seen]).argmax(1) == wanted[~seen]).float().mean()))
     assert right[0] < 0.05, right
     assert right[1] > 0.3, right
+
+
+def test_it_follows_a_backbone_that_learned_before_its_heads(tmp_path):
+    model, samples = offramp.attach(tiny_vit(), [Exit(2, "lens")]), squares(32)
+    before = model.heads[0].weight.clone()
+    settings = {"batch_size": 16, "precision": "fp32", "device": "cpu"}
+    offramp.train(model, samples, "fine-tune", folder=tmp_path, epochs=2, **settings)
+    assert not torch.equal(before, model.heads[0].weight)
+    assert torch.equal(model.heads[0].weight, model.backbone.model.head.weight)
 
 
 def test_new_classes_bring_a_new_classifier():

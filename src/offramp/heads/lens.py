@@ -22,10 +22,11 @@ class Lens(nn.Module):
     """Learns what the later blocks would add to the summary of the tokens; the backbone's classifier does the rest.
 
     The answer is ``classifier(norm(summary + correction(tokens)))``. Norm and classifier are copies of the backbone's
-    as they were when the head was attached, and never learn; the correction begins close to zero. So a class of which
-    the head saw no sample can still be named, and few samples are enough. That is the tuned lens of 2303.08112, which
-    reads language models with an affine correction; another head as correction, for what the summary does not hold
-    yet, is our choice, and so is ``linear`` with its norm in place of the affine one.
+    and never learn; they are taken when the head is attached, and again where heads begin to learn on a backbone that
+    stays frozen. The correction begins close to zero. So a class of which the head saw no sample can still be named,
+    and few samples are enough. That is the tuned lens of 2303.08112, which reads language models with an affine
+    correction; another head as correction, for what the summary does not hold yet, is our choice, and so is ``linear``
+    with its norm in place of the affine one.
 
     Args:
         tap: where it reads.

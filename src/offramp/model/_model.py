@@ -255,7 +255,7 @@ class EarlyExitModel(nn.Module):
         self._like_the_backbone(self.heads, self.classifier)
 
     def read_backbone(self) -> None:
-        """Let heads that copy something of the backbone (``lens``) copy it; ``attach`` does so.
+        """Let heads that copy something of the backbone (``lens``) copy it; ``attach`` and training do so.
 
         Raises:
             UsageError: a backbone on which such a head cannot stand.

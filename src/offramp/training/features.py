@@ -153,6 +153,9 @@ class _View(EarlyExitModel):
         )
         self.heads = model.heads
 
+    def read_backbone(self) -> None:
+        """There is none here; the model that features are of has read it."""
+
     def enter(self, path: int, x: Inputs, h: Any = None) -> Any:
         self.input.check(x)
         return parts(x)

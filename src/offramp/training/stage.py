@@ -85,6 +85,8 @@ class StageRunner:
         accelerator = self.accelerator
         folder.mkdir(parents=True, exist_ok=True)
         trained = list(objective.trained(model))
+        if not {id(p) for p in trained} & {id(p) for p in model.backbone.model.parameters()}:
+            model.read_backbone()  # it may have learned since heads copied something of it
         with only(trained, model), attention_for(accelerator.device, model):
             optimizer = timm.optim.create_optimizer_v2(
                 model,
