@@ -2,8 +2,8 @@
 
 The pretrained ViT-Ti/16 stays as it is. Heads after blocks 6, 8 and 10 learn from its own answers on photographs of
 other data: ``copycat`` from the class that it names, ``head-distillation`` from all it says. Some have a classifier of
-their own, some answer through the network's (``lens``). They are judged on photographs of the ImageNet validation set,
-of which the seed cuts one half to calibrate on and one to test on:
+their own (``linear``), some answer through the network's (``lens``). They are judged on photographs of the ImageNet
+validation set, of which the seed cuts one half to calibrate on and one to test on:
 
 ``python -m benchmarks.thousand --photographs imagenet_val1300.npz --unlabelled imagenette.npz cifar10.npz:4000
 --checkpoint vit_tiny.safetensors``
@@ -46,11 +46,8 @@ from offramp.types import ExitTable
 
 BACKBONE = "vit_tiny_patch16_224"
 AFTER = (6, 8, 10)
-HEADS: dict[str, tuple[str, dict[str, Any]]] = {
-    "linear": ("linear", {}),
-    "lens": ("lens", {}),
-}
-"""By what to call them, with their options; the last answers through the network's own classifier."""
+HEADS = ("linear", "lens")
+"""One with a classifier of its own, one that answers through the network's."""
 WAYS = ("copycat", "head-distillation")
 SETTINGS: dict[str, Any] = {
     "epochs": 6,
@@ -103,13 +100,12 @@ def model_of(checkpoint: Path | None, head: str, seed: int, args: dict[str, Any]
     torch.manual_seed(0)
     inner = timm_model(section, 1000)
     torch.manual_seed(seed)
-    name, options = HEADS[head]
-    return offramp.attach(inner, [Exit(after, name, options) for after in AFTER])
+    return offramp.attach(inner, [Exit(after, head) for after in AFTER])
 
 
 def table_of(way: str, head: str, seed: int, features: offramp.Features, train: Samples, test: Samples) -> ExitTable:
     """Train heads on features, and read the photographs."""
-    folder = features.folder / f"{way}-{head.replace(' ', '-')}-{seed}"
+    folder = features.folder / f"{way}-{head}-{seed}"
     model = features.model
     objective: Any = HeadDistillation(alpha=1.0)  # all of it from the network: there are no labels
     if way == "copycat":  # the paper goes on with true labels; here there are none
