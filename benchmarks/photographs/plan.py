@@ -56,17 +56,17 @@ def alone(place: Field) -> Mapping[str, Run]:
     """
     before = sum(settings["epochs"] for settings in (SETTINGS, LONG))
     cnn = {**LONGER, "epochs": before + LONGER["epochs"], "mixing_epochs": before + LONGER["mixing_epochs"]}
-    cnn |= {"learning_rate": LONG["learning_rate"], "head_rate": 1.0}
+    cnn["learning_rate"] = LONG["learning_rate"]
     first = next(iter(begun(place).values()))
     return {
-        **{name: _longer(run, LONGER | {"head_rate": 1.0}) for name, run in begun(place).items() if name != TAILS},
+        **{name: _longer(run) for name, run in begun(place).items() if name != TAILS},
         "EfficientNet-Lite0": replace(first, name="lite0", base=None, network=LITE0, settings=cnn),
     }
 
 
 def leaving(place: Field) -> Mapping[str, Run]:
     """What leaves early: exits, tails with exits, and these tails without their exits, of the same weights."""
-    tails = _longer(begun(place)[TAILS], LONGER)
+    tails = _longer(begun(place)[TAILS])
     both = replace(tails, exits=EXITS, shared_heads=False, options={"weights": "depth"})
     return {"exits": ways(place)[WAY], TAILS: replace(both, exits=()), BOTH: both}
 
@@ -80,8 +80,8 @@ def to_train(place: Field, methods: Collection[str]) -> list[Run]:
     return [base(place), *before, *runs]
 
 
-def _longer(run: Run, settings: Mapping[str, Any]) -> Run:
-    return replace(run, name=run.name.replace("long", "longer"), base=None, start=run.name, settings=settings)
+def _longer(run: Run) -> Run:
+    return replace(run, name=run.name.replace("long", "longer"), base=None, start=run.name, settings=LONGER)
 
 
 def lite0_weights(work: Path) -> Path:
