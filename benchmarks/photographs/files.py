@@ -12,6 +12,7 @@ from offramp.bench.rows import spaced
 from offramp.data import Splits, loader
 from offramp.export import export_onnx, export_static_onnx
 from offramp.model import EarlyExitModel
+from offramp.policies import Policy
 from offramp.policies.threshold import Threshold
 
 _SAMPLES = 256
@@ -38,6 +39,14 @@ class Files:
             model = self.model(run)
             never = Threshold((None,) * len(model.exits))
             export_onnx(model, path, never, int8=self._examples(model) if int8 else None)
+        return path
+
+    def fixed(self, run: Run, int8: bool, policy: Policy) -> Path:
+        """A file with the exits that a policy asks, as one would deploy it."""
+        path = self.folder / f"{run.name}-{int8}-{'-'.join(map(str, policy.heads))}.onnx"
+        if not path.exists():
+            model = self.model(run)
+            export_onnx(model, path, policy, int8=self._examples(model) if int8 else None, fixed=True)
         return path
 
     def static(self, run: Run, int8: bool) -> Path:

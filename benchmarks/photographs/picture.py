@@ -20,7 +20,11 @@ _SMALLER = "s"
 
 
 def draw(rows: Sequence[dict[str, Any]], name: str, file: Path) -> None:
-    """One colour for each runtime and precision, one mark for each method; networks alone are hollow."""
+    """One colour for each runtime and precision, one mark for each method; networks alone are hollow.
+
+    Of the policies of a method it shows the first, which may lose most.
+    """
+    rows = list({(row["runtime"], row["precision"], row["method"]): row for row in reversed(rows)}.values())[::-1]
     places = list(dict.fromkeys(f"{row['runtime']}, {row['precision']}" for row in rows))
     colours = dict(zip(places, _COLOURS, strict=False))
     figure, panels = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained", sharey=True)

@@ -8,7 +8,7 @@ import torch
 from benchmarks.photographs import plan
 from benchmarks.photographs.files import Files
 from benchmarks.photographs.picture import draw
-from benchmarks.photographs.rows import rows
+from benchmarks.photographs.rows import DROPS, rows
 from benchmarks.tails.plan import FIELDS, Field
 from benchmarks.tails.training import build, splits_of, trained
 from helpers import noise_file
@@ -28,7 +28,11 @@ def test_the_road_from_weights_to_a_picture(tmp_path):
     files = Files(place, tmp_path / "work", splits_of(place, data), tmp_path / "files")
     found = rows(files, ["openvino:int8", "onnxruntime:fp32"], methods, 1, 1, 64)
     names = [(row["runtime"], row["precision"], row["method"]) for row in found["rows"]]
-    assert names == [(*place, m) for place in (("openvino", "int8"), ("onnxruntime", "fp32")) for m in methods]
+    timed = [*methods[:3], *(m for m in methods[3:] for _ in DROPS)]
+    assert names == [(*place, m) for place in (("openvino", "int8"), ("onnxruntime", "fp32")) for m in timed]
+    early = [row for row in found["rows"] if "max_drop" in row]
+    assert [row["max_drop"] for row in early] == list(DROPS) * 4
+    assert all(0 <= row["last_exit"]["accuracy"] <= 1 for row in early)
     assert all(set(row["batches"]) == {1, 64} for row in found["rows"])
     assert all(0 <= batch["accuracy"] <= 1 for row in found["rows"] for batch in row["batches"].values())
     json.dumps(found)

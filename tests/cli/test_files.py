@@ -8,6 +8,8 @@ import onnx
 import pytest
 
 from offramp.export.metadata import read_graph
+from offramp.policies import save_policy
+from offramp.policies.threshold import Threshold
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +86,28 @@ def test_an_int8_file_is_calibrated_as_it_computes(trained, cli, tmp_path):
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}["thresholds"]
     assert stored == pytest.approx([2.0 if t is None else t for t in policy["thresholds"]])
     assert cli("calibrate", path, "--max-drop", "2")[0] == 2, "a file has no table of its own"
+
+
+def test_a_file_with_the_exits_of_a_policy_alone(trained, exported, cli, photos, tmp_path):
+    """Chosen for the file with all exits; it predicts the same, is smaller, and is not calibrated."""
+    rule, small = tmp_path / "p.json", tmp_path / "small.onnx"
+    save_policy(Threshold((None, 0.5)), rule)
+    code, out, err = cli("export", trained / "model", small, "--policy", rule, "--fixed", "--json")
+    assert code == 0, err
+    assert json.loads(out)["bytes"] < exported.stat().st_size
+    assert "with 1 of its 2 early exits" in " ".join(err.split())
+    expected = json.loads(cli("predict", "-m", trained / "model", photos, "--policy", rule, "--json")[1])
+    found = json.loads(cli("predict", "-m", small, photos, "--json")[1])
+    assert [(r["label"], r["exit"]) for r in found] == [(r["label"], r["exit"]) for r in expected]
+    before = small.read_bytes()
+    for goal in (("--max-drop", "2"), ("--max-cost", "3ms", "--measure")):
+        code, _, err = cli("calibrate", small, "digits", *goal)
+        assert code == 2
+        assert "holds only the exits that its policy asks" in " ".join(err.split())
+    assert small.read_bytes() == before
+    code, _, err = cli("predict", "-m", small, photos, "--threshold", "0.5")
+    assert code == 2, "a threshold for exits that are not there"
+    assert "export the model with it" in " ".join(err.split())
 
 
 def nodes(graph):

@@ -209,6 +209,26 @@ def test_a_file_answers_as_the_model_does(link, router, tmp_path):
                     compare(session, model, x, Routed(make(torch.arange(200)), bias))
 
 
+@pytest.mark.slowest
+@pytest.mark.parametrize("router", [None, *ROUTERS])
+@pytest.mark.parametrize("link", LINKS)
+def test_a_file_with_some_exits_answers_as_the_model_does(link, router, tmp_path):
+    model, x = make_model(link, router), images(200)
+    for heads in ((0,), (1,), (0, 2), (1, 2), (2,)):
+        inner = Threshold(tuple(0.4 if k in heads else None for k in range(3)))
+        policy = Routed(inner, model.middle) if router else inner
+        file = tmp_path / "m.onnx"
+        if link != "none" and 0 not in {model.chain.paths[k] for k in heads}:
+            with pytest.raises(UsageError, match="asks no exit on path 0"):
+                offramp.export_onnx(model, file, policy, fixed=True)
+            continue
+        offramp.export_onnx(model, file, policy, fixed=True)
+        for runtime in ("onnxruntime", "openvino"):
+            session = open_runtime(runtime).open(file)
+            for rows in (torch.arange(200), torch.arange(1), torch.arange(0)):
+                compare(session, model, x[rows], policy)
+
+
 def compare(session, model, x, policy):
     expected, found = offramp.run(model, x, policy), session(x, policy)
     same = found.exit == expected.exit

@@ -17,8 +17,7 @@ from offramp.engine.runtime import Runtime
 from offramp.errors import UsageError
 from offramp.policies import Policy
 from offramp.policies.forced import forced_shares
-from offramp.policies.threshold import Threshold, is_gated
-from offramp.tasks import get_task
+from offramp.policies.threshold import Threshold
 from offramp.types import CostTable
 
 
@@ -82,7 +81,7 @@ def bench_file(
 def static_part(session: FileSession, baselines: Baselines) -> Callable[[Inputs], Any]:
     """A file with no exit on, or else the first of the baselines. Raises ``UsageError`` where there is neither."""
     own = session.file.policy
-    if isinstance(own, Threshold) and _is_gated(session):
+    if isinstance(own, Threshold) and session.file.switched:
         never = replace(own, thresholds=(None,) * len(own.thresholds))
         return lambda x: session(x, never).output
     for network, shape in baselines.values():
@@ -92,11 +91,6 @@ def static_part(session: FileSession, baselines: Baselines) -> Callable[[Inputs]
         f"a file with a {type(own).__name__} policy on {own.score} cannot be told to let nobody leave: "
         "name its backbone without exits, as a file, by --baseline"
     )
-
-
-def _is_gated(session: FileSession) -> bool:
-    about = session.file.about
-    return is_gated(session.file.policy, get_task(about["task"]), about["num_outputs"])
 
 
 def _batches(session: FileSession, samples: Samples, batch: int, images: int) -> Iterable[Inputs]:
@@ -114,7 +108,7 @@ def _batches(session: FileSession, samples: Samples, batch: int, images: int) ->
 
 def _thresholds_for(session: FileSession, policy: Policy, shares: Sequence[float], work: Sequence[Inputs]) -> Threshold:
     """Thresholds at which these images leave in these shares; an exit without a share is off."""
-    if not isinstance(policy, Threshold) or not _is_gated(session):
+    if not isinstance(policy, Threshold) or not session.file.switched:
         raise UsageError(
             f"random images cannot be made to leave by a {type(policy).__name__} policy on {policy.score}: name data"
         )

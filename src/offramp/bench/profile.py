@@ -22,7 +22,6 @@ from offramp.inputs import Input
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, Routed, inner_of
 from offramp.policies.threshold import Threshold, is_gated
-from offramp.tasks import get_task
 from offramp.types import Chain, CostTable, PartCosts, Trace
 from offramp.versions import host, versions
 
@@ -109,14 +108,15 @@ def profile_file(
         clock: as above.
 
     Raises:
-        UsageError: a file with another policy than thresholds, or one that asks its router and whose paths are linked;
+        UsageError: a file that cannot switch its exits, or one that asks its router and whose paths are linked;
             repeats or a batch below 1.
         DataError: as above.
     """
     about, own, chain = session.file.about, inner_of(session.file.policy), session.file.chain
-    if not isinstance(own, Threshold) or not is_gated(own, get_task(about["task"]), about["num_outputs"]):
+    if not isinstance(own, Threshold) or not session.file.switched:
         raise UsageError(
-            "only files with a threshold policy on scores that do not compare exits can be timed exit by exit"
+            "only files whose thresholds switch exits on and off can be timed exit by exit: not those of another "
+            "policy, of scores that compare exits, or exported as fixed"
         )
     if chain.linked and isinstance(session.file.policy, Routed):
         raise UsageError(

@@ -202,6 +202,11 @@ def _of_file(model: Path, data: str | None, save_to: Path | None, unit: str, mea
         raise UsageError("a file knows its MACs and no seconds: say --measure to time it here")
     computes = file_runtime(place.runtime, place.precision, place.threads)
     session = computes.open(model)
+    if session.file.about["fixed"]:
+        raise UsageError(
+            f"{model} holds only the exits that its policy asks: calibrate a file with all of them, --out policy.json, "
+            "and export --fixed again with that --policy"
+        )
     if measure:
         with _timing() as tick:
             costs = profile_file(session, computes, repeats=REPEATS, tick=tick)

@@ -29,6 +29,9 @@ def command(
     int8: Annotated[
         str | None, typer.Option(help="Data whose training images to quantise with; calibrate the file afterwards.")
     ] = None,
+    fixed: Annotated[
+        bool, typer.Option("--fixed", help="Only the exits that the policy asks: smaller, and quicker for few samples.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a model and its policy as one ONNX file, for ONNX Runtime, OpenVINO, browsers and Node."""
@@ -37,16 +40,20 @@ def command(
 
     artifact = ready(model, "cpu", 0)
     rule = chosen_policy(artifact, policy, threshold)
-    err.print(f"exporting {model}: {len(artifact.model.exits)} early exits; this takes some seconds an exit")
+    which = f"{len(rule.heads)} of " if fixed else ""
+    err.print(f"exporting {model} with {which}its {len(artifact.model.exits)} early exits; some seconds an exit")
     examples = None if int8 is None else _examples(artifact, int8)
-    export_onnx(artifact.model, to, rule, preprocess=preprocess, int8=examples, record=how_split(artifact))
+    record = how_split(artifact)
+    export_onnx(artifact.model, to, rule, preprocess=preprocess, int8=examples, record=record, fixed=fixed)
     if json:
         emit({"model": str(model), "file": str(to), "bytes": to.stat().st_size})
     else:
         given = f"{artifact.model.input.noun}{' as they are' if preprocess else ''}"
         out.print(f"{to}, {to.stat().st_size / 1e6:.1f} MB: {given} in; output, exit and score out")
-    if int8 is not None:
+    if int8 is not None and not fixed:
         out.print(f"thresholds belong to a precision; now: offramp calibrate {to} {int8} --max-drop 0.5")
+    elif int8 is not None:
+        out.print("thresholds belong to a precision: take the policy (--policy) of an int8 file with all exits")
 
 
 def _examples(artifact: Artifact, data: str) -> list[Inputs]:

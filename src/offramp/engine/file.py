@@ -19,7 +19,6 @@ from offramp.export.parts import holds, policy_inputs
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, Routed, inner_of, into
 from offramp.policies.forced import Forced
-from offramp.tasks import get_task
 from offramp.types import Network, Trace
 
 Arrays = Mapping[str, np.ndarray]
@@ -65,7 +64,6 @@ class FileSession:
         self.precision = "-".join([part for part in (own, precision) if part != "fp32"] or ["fp32"])
         self.raw = bool(file.about["preprocess"])
         """Whether the file prepares samples itself: it takes them as they are."""
-        self._task = get_task(file.about["task"])
         self._paths = torch.tensor(file.chain.paths)
         self._checked: tuple[Policy, dict[str, np.ndarray]] | None = None
 
@@ -124,7 +122,7 @@ class FileSession:
     def _fixed(self, policy: Policy) -> dict[str, np.ndarray]:
         """The policy's own numbers, whatever the batch; ``UsageError`` where the file cannot compute it."""
         own = self.file.policy
-        if not holds(own, policy, self._task, self.file.about["num_outputs"]):
+        if not holds(own, policy, self.file.switched):
             raise UsageError(
                 f"the file was exported with a policy of the kind {type(own).__name__} on {own.score} at exits "
                 f"{list(own.heads)}, and only its numbers can be others; this is a {type(policy).__name__} on "

@@ -73,6 +73,13 @@ class Body:
         self.nodes += nodes
         return outputs
 
+    def call_all(self, pieces: Sequence[ir.Graph], inputs: Sequence[ir.Value]) -> list[ir.Value]:
+        """One piece behind another; what the last gives."""
+        values = list(inputs)
+        for part in pieces:
+            values = self.call(part, values)
+        return values
+
     def number(self, value: Any, dtype: Any = np.int64) -> ir.Value:
         """A constant."""
         return self.op("Constant", value=ir.tensor(np.array(value, dtype)))

@@ -36,21 +36,21 @@ class Place:
     Args:
         k: the index of the exit.
         path: its path.
-        segment: what leads to it from the exit before it, or from where its path begins.
+        segment: what leads to it from the exit before it, or from where its path begins; one graph behind another.
         exit: its head with the policy; the final exit with its score.
         shapes: what there is after it.
         starts: whether its path begins here.
-        over: from the last state of the path before to what this one takes over, where paths are linked.
+        over: from the last state of the path before to what this one takes over, where paths are linked; likewise.
         taken: an example of that.
     """
 
     k: int
     path: int
-    segment: ir.Graph
+    segment: Sequence[ir.Graph]
     exit: ir.Graph
     shapes: Shapes
     starts: bool = False
-    over: ir.Graph | None = None
+    over: Sequence[ir.Graph] = ()
     taken: Tensors = ()
 
 
@@ -176,7 +176,7 @@ class Join:
         standing, read = self._source(body, final, on, inside, whole, begun)
 
         def last(branch: Body) -> list[ir.Value]:
-            h = branch.call(final.segment, read(branch))
+            h = branch.call_all(final.segment, read(branch))
             output, score = branch.call(final.exit, [*h, *standing.previous])
             return _written(branch, standing, [output, _exit(branch, standing, final.k), score])
 
@@ -220,7 +220,7 @@ class Join:
             return whole, lambda branch: self._read(branch, whole)
         coming = [] if inside is None else [inside.rows]
         state = [] if inside is None else [[value] for value in inside.state]
-        taken = [] if inside is None or place.over is None else self._taken(body, place, place.over, inside)
+        taken = [] if inside is None or not place.over else self._taken(body, place, inside)
         if self.entry is not None:
             from_here = body.op("Greater", self.entry, body.number(on))
             here = body.op("And", from_here, body.op("LessOrEqual", self.entry, body.number(place.path)))
@@ -238,11 +238,11 @@ class Join:
         answers = (whole if inside is None else inside).answers
         return Inside([], rows, answers, [], [_joined(body, values) for values in state]), read
 
-    def _taken(self, body: Body, place: Place, over: ir.Graph, inside: Inside) -> list[ir.Value]:
+    def _taken(self, body: Body, place: Place, inside: Inside) -> list[ir.Value]:
         """What a path takes over for those who come from the one before."""
         return body.choose(
             _somebody(body, inside),
-            lambda branch: branch.call(over, inside.h),
+            lambda branch: branch.call_all(place.over, inside.h),
             lambda branch: [branch.nothing(example) for example in place.taken],
         )
 
@@ -264,16 +264,17 @@ class Join:
     def _leave(self, body: Body, place: Place, inside: Inside, read: Branch) -> Inside:
         """Run a segment and ask its exit, if anybody is inside and it is of use; who stays."""
         somebody = _somebody(body, inside)
-        runs = self._of_use(body, place, somebody)
+        if self.thresholds is None:
+            return self._leave_at_once(body, place, inside, read, somebody)
         h = body.choose(
-            runs,
-            lambda branch: branch.call(place.segment, read(branch)),
+            self._of_use(body, place, somebody, self.thresholds),
+            lambda branch: branch.call_all(place.segment, read(branch)),
             lambda branch: [branch.blank(example, inside.rows) for example in place.shapes.h],
         )
         reached = replace(inside, h=h)
         asked = _Asked.of(
             body.choose(
-                self._is_asked(body, place.k, somebody),
+                self._is_asked(body, place.k, somebody, self.thresholds),
                 lambda branch: self._ask(branch, place, reached).values(),
                 lambda branch: self._pass_by(branch, place, reached).values(),
             ),
@@ -281,23 +282,37 @@ class Join:
         )
         return _staying(body, reached, asked)
 
-    def _of_use(self, body: Body, place: Place, somebody: ir.Value) -> ir.Value:
+    def _leave_at_once(self, body: Body, place: Place, inside: Inside, read: Branch, somebody: ir.Value) -> Inside:
+        """The same in one ``If``, where the exit is asked whenever its segment runs."""
+        number = len(place.shapes.h)
+
+        def run(branch: Body) -> list[ir.Value]:
+            h = branch.call_all(place.segment, read(branch))
+            return [*h, *self._ask(branch, place, replace(inside, h=h)).values()]
+
+        def nobody(branch: Body) -> list[ir.Value]:
+            h = [branch.blank(example, inside.rows) for example in place.shapes.h]
+            return [*h, *self._pass_by(branch, place, inside).values()]
+
+        values = body.choose(somebody, run, nobody)
+        asked = _Asked.of(values[number:], len(place.shapes.previous))
+        return _staying(body, replace(inside, h=values[:number]), asked)
+
+    def _of_use(self, body: Body, place: Place, somebody: ir.Value, thresholds: ir.Value) -> ir.Value:
         """Whether a segment is computed: not behind the last exit of a path that is on, but where a link reads it."""
         chain = self.graphs.chain
-        if self.thresholds is None or chain.linked or place.path == chain.num_paths - 1:
+        if chain.linked or place.path == chain.num_paths - 1:
             return somebody
         end = chain.ends[place.path]
-        behind = body.op("Slice", self.thresholds, body.number([place.k]), body.number([end + 1]))
+        behind = body.op("Slice", thresholds, body.number([place.k]), body.number([end + 1]))
         lowest = body.op("ReduceMin", behind, keepdims=0)
         on = body.op("LessOrEqual", lowest, body.number(1, np.float32))
         must = body.op("LessOrEqual", self.max_exit, body.number(end))
         return body.op("And", somebody, body.op("Or", on, must))
 
-    def _is_asked(self, body: Body, k: int, somebody: ir.Value) -> ir.Value:
+    def _is_asked(self, body: Body, k: int, somebody: ir.Value, thresholds: ir.Value) -> ir.Value:
         """Whether the head of exit ``k`` runs: for somebody who can reach its threshold, or must leave."""
-        if self.thresholds is None:
-            return somebody
-        threshold = body.op("Gather", self.thresholds, body.number(k), axis=0)
+        threshold = body.op("Gather", thresholds, body.number(k), axis=0)
         reachable = body.op("LessOrEqual", threshold, body.number(1, np.float32))
         must = body.op("LessOrEqual", self.max_exit, body.number(k))
         return body.op("And", somebody, body.op("Or", reachable, must))

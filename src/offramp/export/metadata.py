@@ -19,7 +19,8 @@ from offramp.errors import ArtifactError, UsageError
 from offramp.export.parts import holds, policy_inputs
 from offramp.inputs import Input, input_from_json, input_to_json
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, Routed, check_fits, into, policy_from_json, policy_to_json
+from offramp.policies import Policy, Routed, check_fits, inner_of, into, policy_from_json, policy_to_json
+from offramp.policies.threshold import is_gated
 from offramp.registry import check_packages, packages
 from offramp.tasks import get_task, task_name
 from offramp.types import Chain, chain_of
@@ -50,6 +51,7 @@ class _About(_Section):
     exits: list[_Exit] = Field(min_length=1)
     linked: bool = False
     policy: dict[str, Any]
+    fixed: bool = False
     precision: str
     preprocess: bool
     record: dict[str, Any]
@@ -71,8 +73,14 @@ class ExportedFile:
     input: Input
     chain: Chain
 
+    @property
+    def switched(self) -> bool:
+        """Whether thresholds switch its heads on and off; else they are those that its policy asks."""
+        task = get_task(self.about["task"])
+        return not self.about["fixed"] and is_gated(inner_of(self.policy), task, self.about["num_outputs"])
 
-def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> dict[str, Any]:
+
+def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32", fixed: bool = False) -> dict[str, Any]:
     """What a file says about itself, as JSON values. Raises ``UsageError`` for a task or a part that is in no table."""
     task, reads, rule = task_name(model.task), input_to_json(model.input), policy_to_json(policy)
     return {
@@ -87,6 +95,7 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32") -> 
         ],
         "linked": model.chain.linked,
         "policy": rule,
+        "fixed": fixed,
         "precision": precision,
         "costs": replace(profile(model, repeats=0), asks=isinstance(policy, Routed)).to_json(),
         "versions": versions(),
@@ -149,6 +158,7 @@ def _checked(content: bytes, path: str | Path) -> tuple[onnx.ModelProto, Exporte
         about = read_json(Path(path), entries[ENTRY].encode())
         if "data_config" in about:  # a file from before inputs had names
             about["input"] = {"name": "image", **about.pop("data_config")}
+        about.setdefault("fixed", False)  # a file from before it could be
         check_packages(about.get("packages"))
         _About.model_validate(about)
         reads = input_from_json(about["input"])
@@ -190,7 +200,7 @@ def store_policy(path: str | Path, policy: Policy) -> None:
     changed, file = read_graph(path)
     if isinstance(file.policy, Routed) and not isinstance(policy, Routed):
         policy = into(policy, 0, file.chain.num_paths)
-    if not holds(file.policy, policy, get_task(file.about["task"]), file.about["num_outputs"]):
+    if not holds(file.policy, policy, file.switched):
         raise UsageError("the file holds another kind of policy, or other exits: export the model with it")
     numbers = policy_inputs(policy)
     for tensor in changed.graph.initializer:

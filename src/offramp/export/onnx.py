@@ -41,6 +41,7 @@ def export_onnx(
     preprocess: bool = False,
     int8: Iterable[Inputs] | None = None,
     record: Mapping[str, Any] | None = None,
+    fixed: bool = False,
 ) -> None:
     """Write a model with its policy as one ONNX file that leaves early by itself.
 
@@ -57,7 +58,9 @@ def export_onnx(
     the router (``Routed``) also ``entry`` int64 ``(B,)``, and its ``bias`` is an input. The metadata entry
     ``offramp`` says in JSON what the file is: classes, input, exits, policy, versions.
 
-    The exits of a policy that is no plain threshold rule are fixed in the file. With the ``forced`` policy the exit of
+    The exits of a policy that is no plain threshold rule are fixed in the file, and with ``fixed`` those of any: what
+    the policy never asks is left out, so that the file is smaller and, for few samples, quicker; its numbers can still
+    be others. With the ``forced`` policy the exit of
     each sample is an input, ``exits`` int64 ``(B,)``.
 
     Args:
@@ -68,6 +71,7 @@ def export_onnx(
         int8: prepared batches, such as images ``(B, C, H, W)``, to quantise the backbone with; heads stay fp32.
             Thresholds belong to a precision: calibrate the file afterwards.
         record: JSON values to keep in the metadata, such as how the data was split.
+        fixed: whether only the exits that the policy asks are in the file.
 
     Raises:
         UsageError: a policy for more exits than the model has; a model that is too large for one file (2 GB);
@@ -76,8 +80,9 @@ def export_onnx(
     """
     model = _portable(model)
     with evaluating(model), torch.no_grad():
-        made = _whole(model, policy, preprocess, None if int8 is None else [_portable_batch(x) for x in int8])
-    about = describe(model, policy, "fp32" if int8 is None else "int8")
+        examples = None if int8 is None else [_portable_batch(x) for x in int8]
+        made = _whole(model, policy, preprocess, examples, fixed)
+    about = describe(model, policy, "fp32" if int8 is None else "int8", fixed)
     write(made, path, {**about, "preprocess": preprocess, "record": dict(record or {})})
 
 
@@ -127,11 +132,13 @@ class _Plain(nn.Module):
         return (self.model(h[0]),)
 
 
-def _whole(model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensors] | None) -> ir.Model:
+def _whole(
+    model: EarlyExitModel, policy: Policy, preprocess: bool, int8: list[Tensors] | None, fixed: bool
+) -> ir.Model:
     check_policy_fits(model, policy)
     inner = inner_of(policy)
     compares = compares_outputs(inner, model.task, model.num_outputs)
-    gated = is_gated(inner, model.task, model.num_outputs)
+    gated = not fixed and is_gated(inner, model.task, model.num_outputs)
     values = policy_inputs(inner)
     graphs = Pieces(model, policy, tuple(values.values()), gated, compares, int8).graphs()
     body = Body()

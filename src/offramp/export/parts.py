@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,6 @@ from offramp._batches import of_parts
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, Routed, inner_of, score_of
 from offramp.policies.forced import Forced
-from offramp.policies.threshold import is_gated
-from offramp.tasks import Task
 from offramp.types import Evidence
 
 Tensors = tuple[Tensor, ...]
@@ -49,37 +46,27 @@ def only_numbers_differ(a: Policy, b: Policy) -> bool:
     return shapes[0] == shapes[1] and all(getattr(a, name) == getattr(b, name) for name in fixed)
 
 
-def holds(own: Policy, policy: Policy, task: Task, num_outputs: int) -> bool:
+def holds(own: Policy, policy: Policy, switched: bool) -> bool:
     """Whether a file that was exported with ``own`` can compute ``policy``: only numbers differ.
 
-    Where scores compare exit with exit the file cannot switch heads: the policy asks those of the file, or nobody
-    leaves early.
+    Where the file cannot switch heads, the policy asks those of the file, or nobody leaves early.
     """
-    switched = is_gated(inner_of(own), task, num_outputs) or policy.heads in ((), own.heads)
-    return only_numbers_differ(policy, own) and switched
+    return only_numbers_differ(policy, own) and (switched or policy.heads in ((), own.heads))
 
 
 class Segment(nn.Module):
-    """The blocks that lead to an exit.
+    """The blocks that lead from one exit of the chain to the next.
 
     Args:
         model: the model.
-        blocks: the indices of the chain's segments.
+        k: the index of the segment.
         packed: whether the backbone's own state is a tuple.
         start: the path that begins here: what comes in is a batch, and behind it what the path takes over, if anything.
-        link: the path that takes over from the last state; that addend is then what comes out.
     """
 
-    def __init__(
-        self,
-        model: EarlyExitModel,
-        blocks: Sequence[int],
-        packed: bool,
-        start: int | None = None,
-        link: int | None = None,
-    ) -> None:
+    def __init__(self, model: EarlyExitModel, k: int, packed: bool, start: int | None = None) -> None:
         super().__init__()
-        self.model, self.blocks, self.packed, self.start, self.link = model, tuple(blocks), packed, start, link
+        self.model, self.k, self.packed, self.start = model, k, packed, start
 
     def forward(self, h: Tensors) -> Tensors:
         """The state before, or the parts of a batch, to the state after, as a tuple of tensors."""
@@ -89,11 +76,26 @@ class Segment(nn.Module):
             state = self.model.enter(self.start, of_parts(h[:number]))
             if len(h) > number:
                 state = state + h[number]
-        for k in self.blocks:
-            state = self.model.step(k, state)
-        if self.link is not None:
-            return (self.model.taken_over(self.link, state),)
+        state = self.model.step(self.k, state)
         return state if self.packed else (state,)
+
+
+class Link(nn.Module):
+    """From the last state of a path to what the next one takes over.
+
+    Args:
+        model: the model.
+        path: that takes over.
+        packed: as above.
+    """
+
+    def __init__(self, model: EarlyExitModel, path: int, packed: bool) -> None:
+        super().__init__()
+        self.model, self.path, self.packed = model, path, packed
+
+    def forward(self, h: Tensors) -> Tensors:
+        """To the addend, as a tuple of one."""
+        return (self.model.taken_over(self.path, h if self.packed else h[0]),)
 
 
 class Route(nn.Module):

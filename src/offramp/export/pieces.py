@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import onnx_ir as ir
 import torch
 
 from offramp._batches import of_parts, parts
 from offramp.errors import UsageError
 from offramp.export.graph import traced
 from offramp.export.join import Graphs, Place, Shapes
-from offramp.export.parts import Ask, Begin, Final, Route, Segment, Tensors
+from offramp.export.parts import Ask, Begin, Final, Link, Route, Segment, Tensors
 from offramp.export.quantise import quantised
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, Routed, inner_of
@@ -32,7 +35,8 @@ class Pieces:
         model: the model, in evaluation mode.
         policy: who enters and leaves where.
         numbers: what of it is an input of the graph, the bias left out.
-        gated: whether all exits are in the graph, and thresholds switch them.
+        gated: whether all exits are in the graph, and thresholds switch them. Pieces reach from exit to exit of the
+            model in any case, so that an int8 file answers the same whichever exits it holds.
         compares: whether scores compare with the exit before.
         int8: batches to quantise with.
     """
@@ -72,42 +76,50 @@ class Pieces:
             begin = traced(first, (self.batch,)) if state else None
         places: list[Place] = []
         previous: Tensors = ()
-        h, examples = self.batch, self.examples
+        self._h, self._seen = self.batch, self.examples
         before, on = -1, -1
         for k in (*self.asked, len(model.exits)):
             path = chain.paths[k]
-            starts, over, taken = path != on, None, ()
+            starts, over = path != on, list[ir.Graph]()
+            taken: Tensors = ()
             if starts:
                 if chain.linked and path > max(on, 0) + (on >= 0):
                     raise UsageError(f"paths are linked, and the policy asks no exit on path {path - 1}")
                 if chain.linked and on >= 0:
-                    rest = Segment(model, range(before + 1, chain.ends[on] + 1), self.packed, link=path)
-                    over, taken = traced(rest, (h,)), rest(h)
-                    if examples is not None:
-                        examples = [rest(example) for example in examples]
+                    link = Link(model, path, self.packed)
+                    over = [*self._to(range(before + 1, chain.ends[on] + 1)), traced(link, (self._h,))]
+                    taken = link(self._h)
                 begun = path == 0 and len(routed) > 1
-                h, previous = routed[1:] if begun else (*self.batch, *taken), ()
-                if examples is not None and self.examples is not None:
-                    links = examples if taken else [()] * len(self.examples)
-                    examples = [(*x, *more) for x, more in zip(self.examples, links, strict=True)]
+                self._h, previous = routed[1:] if begun else (*self.batch, *taken), ()
+                if self.examples is not None and self._seen is not None:
+                    links = [link(x) for x in self._seen] if taken else [()] * len(self.examples)
+                    self._seen = [(*x, *more) for x, more in zip(self.examples, links, strict=True)]
                     if begun:
-                        examples = [Route(model)(x)[1:] for x in self.examples]
-                first_block, start = chain.starts[path], None if begun else path
+                        self._seen = [Route(model)(x)[1:] for x in self.examples]
+                segment = self._to(range(chain.starts[path], k + 1), None if begun else path)
             else:
-                first_block, start = before + 1, None
-            segment = Segment(model, range(first_block, k + 1), self.packed, start)
-            graph = traced(segment, (h,))
-            if examples is not None:
-                graph = quantised(graph, examples, shared=chain.num_paths > 1)
-                examples = [segment(example) for example in examples]
-            h, before, on = segment(h), k, path
+                segment = self._to(range(before + 1, k + 1))
+            h, before, on = self._h, k, path
             if k == len(model.exits):
                 final = traced(Final(model, self.policy, self.packed), (h, previous))
-                places.append(Place(k, path, graph, final, Shapes(h, (), ()), starts, over, taken))
+                places.append(Place(k, path, segment, final, Shapes(h, (), ()), starts, over, taken))
                 break
             ask = Ask(model, self.policy, k, begins and not places, self.packed)
             head = traced(ask, (h, self.numbers, previous, state), fixed=(1,))
             _, _, _, output, *after = ask(h, self.numbers, previous, state)
             previous, state = ((output,) if self.compares else ()), tuple(after)
-            places.append(Place(k, path, graph, head, Shapes(h, previous, state), starts, over, taken))
+            places.append(Place(k, path, segment, head, Shapes(h, previous, state), starts, over, taken))
         return Graphs(places, chain, self.gated, route=route, routed=routed, begin=begin)
+
+    def _to(self, blocks: Iterable[int], start: int | None = None) -> list[ir.Graph]:
+        """Go on by these segments, each a graph, quantised where that is asked; the first begins a path if so said."""
+        graphs = []
+        for k in blocks:
+            segment = Segment(self.model, k, self.packed, start)
+            graph = traced(segment, (self._h,))
+            if self._seen is not None:
+                graph = quantised(graph, self._seen, shared=self.model.chain.num_paths > 1)
+                self._seen = [segment(x) for x in self._seen]
+            self._h, start = segment(self._h), None
+            graphs.append(graph)
+        return graphs
