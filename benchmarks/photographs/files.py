@@ -43,7 +43,8 @@ class Files:
 
     def fixed(self, run: Run, int8: bool, policy: Policy) -> Path:
         """A file with the exits that a policy asks, as one would deploy it."""
-        path = self.folder / f"{run.name}-{int8}-{'-'.join(map(str, policy.heads))}.onnx"
+        asked = "-".join(map(str, policy.heads))
+        path = self.folder / f"{run.name}-{len(run.exits)}-{int8}-{asked}.onnx"
         if not path.exists():
             model = self.model(run)
             export_onnx(model, path, policy, int8=self._examples(model) if int8 else None, fixed=True)

@@ -28,12 +28,12 @@ def draw(rows: Sequence[dict[str, Any]], name: str, file: Path) -> None:
     places = list(dict.fromkeys(f"{row['runtime']}, {row['precision']}" for row in rows))
     colours = dict(zip(places, _COLOURS, strict=False))
     figure, panels = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained", sharey=True)
-    for axes, batch in zip(panels, (64, 1), strict=True):
+    for axes, batch in zip(panels, ("64", "1"), strict=True):
         for row in rows:
             place, method = f"{row['runtime']}, {row['precision']}", row["method"]
             alone = method not in _MARKS
             mark = _MARKS.get(method) or _ALONE.get(method, _SMALLER)
-            milliseconds = row["batches"][batch]["dynamic_ms"] / batch
+            milliseconds = row["batches"][batch]["dynamic_ms"] / int(batch)
             axes.plot(
                 milliseconds,
                 100 * row["batches"][batch]["accuracy"],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import offramp
+from benchmarks import COMMIT
 from benchmarks.photographs.files import Files
+from benchmarks.photographs.kept import kept
 from benchmarks.photographs.plan import alone, leaving
 from benchmarks.tails.plan import Run
 from offramp.bench import macs_speedup, measure, profile_file
@@ -19,6 +22,7 @@ from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.runtime import FileRuntime
 from offramp.policies import policy_to_json, replay
 from offramp.report import bootstrap_interval
+from offramp.versions import host, versions
 
 PLACES = (
     "openvino:fp32",
@@ -41,10 +45,11 @@ _REPEATS = 10
 def rows(
     files: Files, places: Sequence[str], methods: Sequence[str], threads: int, rounds: int, images: int
 ) -> dict[str, Any]:
-    """A row for each network alone and each method, in each runtime and precision.
+    """Rows for each network alone and each method, in each runtime and precision.
 
     A file has a policy for each batch size and for each share that may be lost, chosen by the seconds that its parts
-    take there; what is timed is a file with the exits of that policy alone.
+    take there; what is timed is a file with the exits of that policy alone. Rows that the folder of the files holds
+    from the same machine, code and setting are not made again.
 
     Args:
         files: of one field.
@@ -54,58 +59,78 @@ def rows(
         rounds: how often everything is timed.
         images: how many in a round.
     """
-    (first, whole), *_ = alone(files.place).items()
+    first = next(iter(alone(files.place)))
     networks, early = (
         {name: run for name, run in known(files.place).items() if name in (first, *methods)}
         for known in (alone, leaving)
     )
-    test, model = files.splits.test, files.model(whole)
-    timed = {n: [x for x, _ in loader(spaced(test, images), model.input, n)][: images // n] for n in _BATCHES}
-    reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
-    right = _right(reference, files, whole)
+    setting = {"reference": REFERENCE, "threads": threads, "rounds": rounds, "timed_images": images}
+    timing = Timing(files, threads, rounds, images)
+    stamp = {**setting, "field": files.place.name, "host": host(), "versions": versions(), "commit": COMMIT}
     found: list[dict[str, Any]] = []
     for name in places:
-        runtime, int8 = _opened(name, threads), "int8" in name
         about = dict(zip(("runtime", "precision"), name.split(":"), strict=True))
-        for method, run in networks.items():
+        for method, run in (networks | early).items():
             print(f"{name}: {method}", flush=True)
-            network, shape = runtime.open_static(files.static(run, int8))
-            alone_here, own = _as_session(on_blank(network, shape)), _right(network, files, run)
-            batches = {
-                n: _accuracy(own, right) | measure(reference, alone_here, [(x, None) for x in work], rounds).row()
-                for n, work in timed.items()
+            make = timing.network if method in networks else timing.early
+            made = kept(files.folder / f"{name}-{method}.json", stamp, partial(make, name, run))
+            found += [{**about, "method": method, **row} for row in made]
+    return {**setting, "rows": found}
+
+
+class Timing:
+    """Makes the rows of one network or method in one place.
+
+    Args:
+        files: as in ``rows``.
+        threads: as in ``rows``.
+        rounds: as in ``rows``.
+        images: as in ``rows``.
+    """
+
+    def __init__(self, files: Files, threads: int, rounds: int, images: int) -> None:
+        self.files, self.threads, self.rounds = files, threads, rounds
+        whole = next(iter(alone(files.place).values()))
+        test, reads = spaced(files.splits.test, images), files.model(whole).input
+        self.timed = {n: [x for x, _ in loader(test, reads, n)][: images // n] for n in _BATCHES}
+        self.reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
+        self.right = _right(self.reference, files, whole)
+
+    def network(self, place: str, run: Run) -> list[dict[str, Any]]:
+        """Of a network alone: one row."""
+        network, shape = _opened(place, self.threads).open_static(self.files.static(run, "int8" in place))
+        own = _accuracy(_right(network, self.files, run), self.right)
+        session = _as_session(on_blank(network, shape))
+        return [{"batches": {n: own | self._measured(session, n) for n in self.timed}}]
+
+    def early(self, place: str, run: Run) -> list[dict[str, Any]]:
+        """Of a method: one row for each share that may be lost."""
+        runtime, int8, files = _opened(place, self.threads), "int8" in place, self.files
+        session = runtime.open(files.dynamic(run, int8))
+        validation, tested = (
+            tabulate_file(session, runtime, loader(files.splits.of(split), session.file.input, 100))
+            for split in ("validation", "test")
+        )
+        last = _accuracy(_hits(tested.outputs[-1], tested.targets), self.right)
+        spent = {n: profile_file(session, runtime, min(n, _TIMED_AT), _REPEATS) for n in self.timed}
+
+        def batch(n: int, drop: float) -> dict[str, Any]:
+            policy = offramp.calibrate(validation, spent[n], max_drop=drop, unit="seconds")
+            trace = replay(policy, tested)
+            return {
+                **_accuracy(_hits(trace.output, tested.targets), self.right),
+                "policy": policy_to_json(policy),
+                "macs_speedup": macs_speedup(spent[n], policy, trace),
+                "exit_shares": (torch.bincount(trace.exit, minlength=len(tested.after)) / len(tested)).tolist(),
+                **self._measured(runtime.open(files.fixed(run, int8, policy)), n, policy),
             }
-            found.append({**about, "method": method, "batches": batches})
-        for method, run in early.items():
-            print(f"{name}: {method}", flush=True)
-            session = runtime.open(files.dynamic(run, int8))
-            validation, tested = (
-                tabulate_file(session, runtime, loader(files.splits.of(split), session.file.input, 100))
-                for split in ("validation", "test")
-            )
-            last = _accuracy(_hits(tested.outputs[-1], tested.targets), right)
-            spent = {n: profile_file(session, runtime, min(n, _TIMED_AT), _REPEATS) for n in timed}
-            for drop in DROPS:
-                batches = {}
-                for n, work in timed.items():
-                    policy = offramp.calibrate(validation, spent[n], max_drop=drop, unit="seconds")
-                    trace = replay(policy, tested)
-                    deployed = runtime.open(files.fixed(run, int8, policy))
-                    batches[n] = {
-                        **_accuracy(_hits(trace.output, tested.targets), right),
-                        "policy": policy_to_json(policy),
-                        "macs_speedup": macs_speedup(spent[n], policy, trace),
-                        "exit_shares": (torch.bincount(trace.exit, minlength=len(tested.after)) / len(tested)).tolist(),
-                        **measure(reference, deployed, [(x, policy) for x in work], rounds).row(),
-                    }
-                found.append({**about, "method": method, "max_drop": drop, "last_exit": last, "batches": batches})
-    return {
-        "reference": REFERENCE,
-        "threads": threads,
-        "rounds": rounds,
-        "timed_images": images,
-        "rows": found,
-    }
+
+        return [
+            {"max_drop": drop, "last_exit": last, "batches": {n: batch(n, drop) for n in self.timed}} for drop in DROPS
+        ]
+
+    def _measured(self, session: Any, n: int, policy: Any = None) -> dict[str, Any]:
+        return measure(self.reference, session, [(x, policy) for x in self.timed[n]], self.rounds).row()
 
 
 def _as_session(call: Callable[[int], Tensor]) -> Any:

@@ -1,18 +1,21 @@
 """One network in every form, runtime and precision: the road from weights to a picture."""
 
-import json
 
 import pytest
 import timm
 import torch
+from benchmarks.photographs import files as module
 from benchmarks.photographs import plan
 from benchmarks.photographs.files import Files
+from benchmarks.photographs.kept import kept
 from benchmarks.photographs.picture import draw
 from benchmarks.photographs.rows import DROPS, rows
 from benchmarks.tails.plan import FIELDS, Field
 from benchmarks.tails.training import build, splits_of, trained
 from helpers import noise_file
 from safetensors.torch import load_file, save_file
+
+from offramp.policies.threshold import Threshold
 
 
 @pytest.mark.slowest
@@ -33,11 +36,40 @@ def test_the_road_from_weights_to_a_picture(tmp_path):
     early = [row for row in found["rows"] if "max_drop" in row]
     assert [row["max_drop"] for row in early] == list(DROPS) * 4
     assert all(0 <= row["last_exit"]["accuracy"] <= 1 for row in early)
-    assert all(set(row["batches"]) == {1, 64} for row in found["rows"])
+    assert all(set(row["batches"]) == {"1", "64"} for row in found["rows"])
     assert all(0 <= batch["accuracy"] <= 1 for row in found["rows"] for batch in row["batches"].values())
-    json.dumps(found)
+    again = rows(files, ["openvino:int8", "onnxruntime:fp32"], methods, 1, 1, 64)
+    assert again == found, "rows that are there are not timed again"
     draw(found["rows"], "noise", tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_rows_are_made_anew_under_other_conditions_and_after_a_failure(tmp_path):
+    file, made = tmp_path / "a.json", []
+
+    def make():
+        made.append(len(made))
+        return [{"batches": {1: made[-1]}}]
+
+    def broken():
+        raise RuntimeError
+
+    assert kept(file, {"threads": 1}, make) == kept(file, {"threads": 1}, broken) == [{"batches": {"1": 0}}]
+    with pytest.raises(RuntimeError):
+        kept(file, {"threads": 2}, broken)
+    assert kept(file, {"threads": 1}, broken) == [{"batches": {"1": 0}}], "what failed leaves what was there"
+    assert kept(file, {"threads": 2}, make) == [{"batches": {"1": 1}}]
+
+
+def test_files_of_two_methods_of_one_run_are_two(tmp_path, monkeypatch):
+    """Tails with and without their exits have one run's weights, and may have policies with as many exits: none."""
+    place = Field("noise", 48, (1, 3), (32, 48), 64, 80, {"crop_pct": 1.0})
+    files, written = Files(place, tmp_path, None, tmp_path), []
+    monkeypatch.setattr(Files, "model", lambda self, run: run)
+    monkeypatch.setattr(module, "export_onnx", lambda model, path, policy, **about: written.append(path))
+    for name in (plan.BOTH, plan.TAILS):
+        files.fixed(plan.leaving(place)[name], False, Threshold((None, None)))
+    assert len(set(written)) == 2
 
 
 def test_every_run_comes_after_what_it_starts_from():
