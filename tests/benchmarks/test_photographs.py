@@ -1,6 +1,5 @@
 """One network in every form, runtime and precision: the road from weights to a picture."""
 
-
 import pytest
 import timm
 import torch
