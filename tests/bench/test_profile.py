@@ -175,7 +175,7 @@ def test_a_file_is_timed_as_it_is(name, preprocess, tmp_path):
     assert (table.conditions["runtime"], table.conditions["precision"]) == (name, "fp32")
     assert_sound(profile_file(session, runtime, batch_size=3, repeats=2), 2)
     session.file = replace(session.file, policy=Vote(2, (0, 1)))
-    with pytest.raises(UsageError, match="only files with a threshold policy on scores that do not compare"):
+    with pytest.raises(UsageError, match="only files whose thresholds switch exits on and off"):
         profile_file(session, runtime)
 
 
