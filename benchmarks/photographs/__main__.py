@@ -25,9 +25,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=128, help="images in a round")
-    parser.add_argument(
-        "--keep", type=Path, help="a folder for files and finished rows: a run that was cut off goes on"
-    )
+    parser.add_argument("--keep", type=Path, help="a folder for finished rows, so that a run that was cut off goes on")
     args = parser.parse_args()
     open_device(args.device)
     torch.set_num_threads(args.threads)
@@ -46,11 +44,9 @@ def main() -> None:
 
     if not train_all(plan, args.only, fit):
         return
-    with tempfile.TemporaryDirectory() as passing:
-        folder = args.keep or Path(passing)
-        folder.mkdir(parents=True, exist_ok=True)
-        files = Files(place, work, splits, folder)
-        found = rows(files, args.places, methods, args.threads, args.rounds, args.images)
+    with tempfile.TemporaryDirectory() as folder:
+        files, keep = Files(place, work, splits, Path(folder)), (args.keep or Path(folder)) / args.field
+        found = rows(files, keep, args.places, methods, args.threads, args.rounds, args.images)
     about = {"name": place.name, "images": {name: len(part) for name, part in splits.parts.items()}, **splits.record}
     publish(f"photographs-{args.field}", {"data": about, "backbone": BACKBONE, **found})
     draw(found["rows"], f"{place.name}, ViT-Ti/16", RESULTS / f"photographs-{args.field}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,16 +44,17 @@ _REPEATS = 10
 
 
 def rows(
-    files: Files, places: Sequence[str], methods: Sequence[str], threads: int, rounds: int, images: int
+    files: Files, keep: Path, places: Sequence[str], methods: Sequence[str], threads: int, rounds: int, images: int
 ) -> dict[str, Any]:
     """Rows for each network alone and each method, in each runtime and precision.
 
     A file has a policy for each batch size and for each share that may be lost, chosen by the seconds that its parts
-    take there; what is timed is a file with the exits of that policy alone. Rows that the folder of the files holds
-    from the same machine, code and setting are not made again.
+    take there; what is timed is a file with the exits of that policy alone. Rows that are kept of the same machine,
+    code, data and setting are not made again.
 
     Args:
         files: of one field.
+        keep: a folder for its finished rows.
         places: as ``runtime:precision``.
         methods: which of them, the whole network among them in any case.
         threads: of every runtime.
@@ -66,14 +68,14 @@ def rows(
     )
     setting = {"reference": REFERENCE, "threads": threads, "rounds": rounds, "timed_images": images}
     timing = Timing(files, threads, rounds, images)
-    stamp = {**setting, "field": files.place.name, "host": host(), "versions": versions(), "commit": COMMIT}
+    stamp = {**setting, "data": files.splits.record, "host": host(), "versions": versions(), "commit": COMMIT}
     found: list[dict[str, Any]] = []
     for name in places:
         about = dict(zip(("runtime", "precision"), name.split(":"), strict=True))
         for method, run in (networks | early).items():
             print(f"{name}: {method}", flush=True)
             make = timing.network if method in networks else timing.early
-            made = kept(files.folder / f"{name}-{method}.json", stamp, partial(make, name, run))
+            made = kept(keep / f"{name}-{method}.json", stamp, partial(make, name, run))
             found += [{**about, "method": method, **row} for row in made]
     return {**setting, "rows": found}
 

@@ -28,7 +28,7 @@ def test_the_road_from_weights_to_a_picture(tmp_path):
         save_file(build(run.seeded(0), place, None, 10).state_dict(), folder / "model.safetensors")
     (tmp_path / "files").mkdir()
     files = Files(place, tmp_path / "work", splits_of(place, data), tmp_path / "files")
-    found = rows(files, ["openvino:int8", "onnxruntime:fp32"], methods, 1, 1, 64)
+    found = rows(files, tmp_path / "kept", ["openvino:int8", "onnxruntime:fp32"], methods, 1, 1, 64)
     names = [(row["runtime"], row["precision"], row["method"]) for row in found["rows"]]
     timed = [*methods[:3], *(m for m in methods[3:] for _ in DROPS)]
     assert names == [(*place, m) for place in (("openvino", "int8"), ("onnxruntime", "fp32")) for m in timed]
@@ -37,7 +37,7 @@ def test_the_road_from_weights_to_a_picture(tmp_path):
     assert all(0 <= row["last_exit"]["accuracy"] <= 1 for row in early)
     assert all(set(row["batches"]) == {"1", "64"} for row in found["rows"])
     assert all(0 <= batch["accuracy"] <= 1 for row in found["rows"] for batch in row["batches"].values())
-    again = rows(files, ["openvino:int8", "onnxruntime:fp32"], methods, 1, 1, 64)
+    again = rows(files, tmp_path / "kept", ["openvino:int8", "onnxruntime:fp32"], methods, 1, 1, 64)
     assert again == found, "rows that are there are not timed again"
     draw(found["rows"], "noise", tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000

@@ -120,21 +120,26 @@ def test_a_policy_that_asks_nobody_is_the_network_alone(setting, tmp_path):
 
 @pytest.mark.slowest
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("tails", [None, [2, 4]])
-def test_in_int8_it_answers_as_the_file_with_all_exits(tails, runtime, tmp_path):
-    """So thresholds that were found with that one hold here: pieces are quantised from exit to exit in both."""
+@pytest.mark.parametrize(
+    ("paths", "on"),
+    [({}, {1}), ({"tails": [2, 4]}, {1, 2, 4}), ({"tails": [2, 4], "link": "recycle"}, {1, 4})],
+    ids=["one path", "two", "linked"],
+)
+def test_in_int8_it_answers_as_the_file_with_all_exits(paths, on, runtime, tmp_path):
+    """So thresholds that were found with that one hold here: pieces are quantised from exit to exit in both.
+
+    In the linked one the exit at the end of the cheap path is off, and blocks up to there lead to the link.
+    """
     torch.manual_seed(0)
     backbone = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=3, num_classes=10)
-    paths = {} if tails is None else {"tails": tails}
     model = offramp.attach(backbone, [Exit(1, "linear"), Exit(2, "linear")], **paths).eval()
     with torch.no_grad():
-        for p in [*model.heads.parameters(), *model.backbone.model.head.parameters()]:
+        for p in [*model.heads.parameters(), *model.backbone.model.head.parameters(), *model.links.parameters()]:
             p.add_(torch.randn_like(p), alpha=0.3)
     batches = [model.input.example(8) for _ in range(2)]
     x = torch.cat(batches)
     with torch.inference_mode():
         outputs = model(x)
-    on = {1} if tails is None else {1, 2, 4}
     policy = Threshold(
         tuple(float(o.softmax(1).amax(1).median()) if k in on else None for k, o in enumerate(outputs[:-1]))
     )

@@ -60,8 +60,7 @@ def export_onnx(
 
     The exits of a policy that is no plain threshold rule are fixed in the file, and with ``fixed`` those of any: what
     the policy never asks is left out, so that the file is smaller and, for few samples, quicker; its numbers can still
-    be others. With the ``forced`` policy the exit of
-    each sample is an input, ``exits`` int64 ``(B,)``.
+    be others. With the ``forced`` policy the exit of each sample is an input, ``exits`` int64 ``(B,)``.
 
     Args:
         model: the model.

@@ -58,6 +58,7 @@ class Pieces:
         device = next(model.parameters()).device
         self.batch: Tensors = tuple(part.to(device) for part in parts(model.input.example(_EXAMPLES)))
         self.examples = None if int8 is None else [tuple(part.to(device) for part in x) for x in int8]
+        self._h, self._seen = self.batch, self.examples  # behind what was traced last
         self.packed = isinstance(model.enter(0, of_parts(self.batch)), tuple)
 
     def graphs(self) -> Graphs:
@@ -76,7 +77,6 @@ class Pieces:
             begin = traced(first, (self.batch,)) if state else None
         places: list[Place] = []
         previous: Tensors = ()
-        self._h, self._seen = self.batch, self.examples
         before, on = -1, -1
         for k in (*self.asked, len(model.exits)):
             path = chain.paths[k]
@@ -111,10 +111,10 @@ class Pieces:
             places.append(Place(k, path, segment, head, Shapes(h, previous, state), starts, over, taken))
         return Graphs(places, chain, self.gated, route=route, routed=routed, begin=begin)
 
-    def _to(self, blocks: Iterable[int], start: int | None = None) -> list[ir.Graph]:
+    def _to(self, segments: Iterable[int], start: int | None = None) -> list[ir.Graph]:
         """Go on by these segments, each a graph, quantised where that is asked; the first begins a path if so said."""
         graphs = []
-        for k in blocks:
+        for k in segments:
             segment = Segment(self.model, k, self.packed, start)
             graph = traced(segment, (self._h,))
             if self._seen is not None:
