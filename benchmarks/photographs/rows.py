@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from benchmarks.photographs.plan import alone, leaving
 from benchmarks.tails.plan import Run
 from offramp.bench import macs_speedup, measure, profile_file
 from offramp.bench.rows import on_blank, spaced
-from offramp.data import loader
+from offramp.data import Samples, loader
 from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.runtime import FileRuntime
+from offramp.model import EarlyExitModel
 from offramp.policies import policy_to_json, replay
 from offramp.report import bootstrap_interval
 from offramp.versions import host, versions
@@ -95,19 +96,19 @@ class Timing:
         whole = next(iter(alone(files.place).values()))
         test, reads = spaced(files.splits.test, images), files.model(whole).input
         self.timed = {n: [x for x, _ in loader(test, reads, n)][: images // n] for n in _BATCHES}
-        self.reference, _ = _opened(REFERENCE, threads).open_static(files.static(whole, False))
-        self.right = _right(self.reference, files, whole)
+        self.reference, _ = opened(REFERENCE, threads).open_static(files.static(whole, False))
+        self.right = right(self.reference, files.model(whole), files.splits.test)
 
     def network(self, place: str, run: Run) -> list[dict[str, Any]]:
         """Of a network alone: one row."""
-        network, shape = _opened(place, self.threads).open_static(self.files.static(run, "int8" in place))
-        own = _accuracy(_right(network, self.files, run), self.right)
-        session = _as_session(on_blank(network, shape))
+        network, shape = opened(place, self.threads).open_static(self.files.static(run, "int8" in place))
+        own = _accuracy(right(network, self.files.model(run), self.files.splits.test), self.right)
+        session = as_session(on_blank(network, shape))
         return [{"batches": {n: own | self._measured(session, n) for n in self.timed}}]
 
     def early(self, place: str, run: Run) -> list[dict[str, Any]]:
         """Of a method: one row for each share that may be lost."""
-        runtime, int8, files = _opened(place, self.threads), "int8" in place, self.files
+        runtime, int8, files = opened(place, self.threads), "int8" in place, self.files
         session = runtime.open(files.dynamic(run, int8))
         validation, tested = (
             tabulate_file(session, runtime, loader(files.splits.of(split), session.file.input, 100))
@@ -135,7 +136,7 @@ class Timing:
         return measure(self.reference, session, [(x, policy) for x in self.timed[n]], self.rounds).row()
 
 
-def _as_session(call: Callable[[int], Tensor]) -> Any:
+def as_session(call: Callable[[int], Tensor]) -> Any:
     """A network alone as a session, to be timed like a model that leaves early."""
 
     def session(x: Tensor, policy: Any = None) -> offramp.Trace:
@@ -145,16 +146,17 @@ def _as_session(call: Callable[[int], Tensor]) -> Any:
     return session
 
 
-def _opened(name: str, threads: int) -> FileRuntime:
+def opened(name: str, threads: int) -> FileRuntime:
+    """The runtime of a place."""
     runtime, precision = name.split(":")
-    opened = open_runtime(runtime, "bf16" if precision.endswith("bf16") else "fp32", threads)
-    assert isinstance(opened, FileRuntime)
-    return opened
+    found = open_runtime(runtime, "bf16" if precision.endswith("bf16") else "fp32", threads)
+    assert isinstance(found, FileRuntime)
+    return found
 
 
-def _right(network: Any, files: Files, run: Run) -> Tensor:
-    reads: Iterable[tuple[Tensor, Tensor]] = loader(files.splits.test, files.model(run).input, 100)
-    return torch.cat([_hits(network(x), y) for x, y in reads])
+def right(network: Callable[[Tensor], Tensor], model: EarlyExitModel, samples: Samples) -> Tensor:
+    """Which samples a network answers right, 1 or 0, where a model says how they are prepared."""
+    return torch.cat([_hits(network(x), y) for x, y in loader(samples, model.input, 100)])
 
 
 def _hits(output: Tensor, targets: Tensor) -> Tensor:
