@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from offramp.inputs import ImageInput
+from offramp.inputs import ImageInput, LogMelInput
 from offramp.registry import INPUTS
 from offramp.testing import check_input
 
@@ -13,10 +14,22 @@ def image(path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(path)
 
 
+def sound(path):
+    """Two channels at 22 kHz, a little shorter than a window of half a second."""
+    kind = {"subtype": "PCM_16"} if path.suffix == ".wav" else {}
+    noise = np.random.default_rng(0).normal(0, 0.1, (10_000, 2))
+    soundfile.write(path, noise, 22_050, **kind)
+
+
 EXAMPLES = {
     "image": [
         (ImageInput((3, 24, 24), crop_pct=0.9), "a.png", image),
         (ImageInput((1, 16, 20), mean=(0.5,), std=(0.5,)), "a.jpg", image),
+    ],
+    "log-mel": [
+        (LogMelInput((3, 32, 40), 8_000, 0.5, 256), "a.wav", sound),
+        (LogMelInput((1, 20, 51), 16_000, 0.4, 400, 50.0, 7_000.0, -4.0, 2.0), "a.flac", sound),
+        (LogMelInput((1, 16, 1), 16_000, 0.4), "a.ogg", sound),
     ],
 }
 

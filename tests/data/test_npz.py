@@ -1,4 +1,4 @@
-"""The three forms of .npz files."""
+"""The forms of .npz files."""
 
 import io
 
@@ -48,6 +48,14 @@ def test_joined_files_by_split(tmp_path):
     )
     splits = open_splits(tmp_path / "d.npz")
     assert np.array_equal(np.asarray(splits.test.read(7)), PIXELS[7])
+
+
+def test_joined_files_without_splits_are_cut_by_seed(tmp_path):
+    data, offsets = encoded(PIXELS)
+    np.savez(tmp_path / "d.npz", bytes=data, offsets=offsets, labels=LABELS)
+    splits = open_splits(tmp_path / "d.npz", validation=5)
+    assert splits.record["sizes"] == {"train": 30, "validation": 5, "test": 5}
+    assert splits.record["cut"] == ["test", "validation"]
 
 
 def test_joined_files_with_a_split_column(tmp_path):

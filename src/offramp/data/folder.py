@@ -36,17 +36,31 @@ def read_folder(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list
     classes = None
     samples = {}
     for name, folder in parts.items():
-        try:
-            found, index = find_classes(str(folder))
-            files = make_dataset(str(folder), index, extensions=tuple(kind.suffixes))
-        except FileNotFoundError as error:
-            raise DataError(f"{folder} holds no {kind.noun}: it needs one sub-folder a class ({error})") from error
+        samples[name], found = read_classes(folder, kind)
         if classes is not None and found != classes:
             raise DataError(f"the classes of {folder} are not those of {next(iter(parts.values()))}")
         classes = found
-        samples[name] = _files(files, kind.read)
     assert classes is not None
     return samples, classes
+
+
+def read_classes(folder: Path, kind: type[Input], leave_out: Collection[str] = ()) -> tuple[Samples, list[str]]:
+    """The samples of a folder with one sub-folder a class, and the classes.
+
+    Args:
+        folder: the folder.
+        kind: what the files hold.
+        leave_out: sub-folders that are no classes.
+
+    Raises:
+        DataError: no classes, or a class without a sample.
+    """
+    try:
+        found = [name for name in find_classes(str(folder))[0] if name not in leave_out]
+        index = {name: i for i, name in enumerate(found)}
+        return _files(make_dataset(str(folder), index, extensions=tuple(kind.suffixes)), kind.read), found
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no {kind.noun}: it needs one sub-folder a class ({error})") from error
 
 
 def _nothing_else(path: Path, splits: Collection[Path]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,11 @@ _WANTED = (
 def read_npz(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list[str] | None]:
     """The splits of an ``.npz`` file and its class names. Nothing in the file can run code.
 
-    Three forms are known, for each split ``S`` of train, validation and test; a file may hold some of them only:
+    Four forms are known, for each split ``S`` of train, validation and test; a file may hold some of them only:
     ``x_S`` (pixels, ``(n, h, w)`` or ``(n, h, w, 3)`` uint8) with ``y_S``;
     ``S_bytes``, ``S_offsets``, ``S_labels`` (files joined, file i at ``offsets[i]:offsets[i + 1]``);
-    ``bytes``, ``offsets``, ``labels`` and ``split``, the split's name for each image. ``classes`` names the classes.
+    ``bytes``, ``offsets``, ``labels`` and ``split``, the split's name for each sample; the same without ``split``, all
+    of it one. ``classes`` names the classes.
 
     Labels are integers, within the class names where there are any, or finite numbers. An image that turns out to be
     damaged is named by its split and its number there, from 0.
@@ -59,8 +60,10 @@ def read_npz(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list[st
 
 
 def _splits(arrays: Arrays, path: Path, kind: type[Input], classes: int | None) -> dict[str, Samples]:
-    if {*_JOINED, "split"} <= arrays.keys():
+    if arrays.keys() >= {*_JOINED}:
         everything = _encoded([arrays[part] for part in _JOINED], str(path), kind, classes)
+        if "split" not in arrays:
+            return {"all": everything}
         split = arrays["split"]
         if split.dtype.kind != "U" or split.shape != (len(everything),):
             raise DataError(f"the splits of {path} are {split.dtype} {split.shape}: they are one name an image")
@@ -102,11 +105,12 @@ def _encoded(arrays: Sequence[np.ndarray], where: str, kind: type[Input], classe
         )
     if (turns := np.flatnonzero(offsets[1:] < offsets[:-1])).size:
         raise DataError(f"the offsets of {where} do not rise: image {turns[0]} would end before it begins")
-    return Samples(partial(_decode, kind.read, where, joined, offsets), targets)
+    return Samples(partial(_decode, kind, where, joined, offsets), targets)
 
 
-def _decode(read: Callable[..., Any], where: str, joined: np.ndarray, offsets: np.ndarray, i: int) -> Any:
-    return read(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()), f"image {i} of {where}")
+def _decode(kind: type[Input], where: str, joined: np.ndarray, offsets: np.ndarray, i: int) -> Any:
+    what = f"{kind.noun.removesuffix('s')} {i} of {where}"
+    return kind.read(io.BytesIO(joined[offsets[i] : offsets[i + 1]].tobytes()), what)
 
 
 def _targets(labels: np.ndarray, where: str, classes: int | None) -> np.ndarray:

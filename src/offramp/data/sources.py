@@ -12,6 +12,7 @@ from offramp.data.huggingface import is_saved, read_huggingface
 from offramp.data.npz import read_npz
 from offramp.data.samples import Samples, Splits, complete, from_pixels
 from offramp.data.shards import read_shards
+from offramp.data.speech_commands import is_speech_commands, read_speech_commands
 from offramp.data.torchvision import PREFIX, read_torchvision
 from offramp.errors import DataError
 from offramp.inputs import Input
@@ -29,9 +30,9 @@ def open_splits(
 
     Args:
         source: ``digits``; the path of an ``.npz`` file; the path of a folder with one sub-folder a class, or with
-            ``train``, ``validation`` and ``test`` above them; ``.tar`` shards of WebDataset, as one path or a pattern;
-            ``torchvision/NAME``, a data set of torchvision; ``hf/OWNER/NAME``, one of Hugging Face, or the folder of
-            one that was saved to disk.
+            ``train``, ``validation`` and ``test`` above them, or with the lists of Speech Commands; ``.tar`` shards of
+            WebDataset, as one path or a pattern; ``torchvision/NAME``, a data set of torchvision; ``hf/OWNER/NAME``,
+            one of Hugging Face, or the folder of one that was saved to disk.
         validation: how many samples, or what share of them, to cut for validation where the source has no such split.
         seed: by which missing splits are cut; the same seed gives the same splits.
         download_to: the folder where torchvision keeps its data.
@@ -55,6 +56,8 @@ def open_splits(
         parts, classes = read_npz(Path(name), holds)
     elif is_saved(Path(name)):
         parts, classes = read_huggingface(Path(name), holds)
+    elif is_speech_commands(Path(name)):
+        parts, classes = read_speech_commands(Path(name), holds)
     elif Path(name).is_dir():
         parts, classes = read_folder(Path(name), holds)
     else:

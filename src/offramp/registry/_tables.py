@@ -254,6 +254,9 @@ INPUTS = Table(
     "input",
     {
         "image": Entry("offramp.inputs.image:ImageInput", "an image, prepared by timm's transforms"),
+        "log-mel": Entry(
+            "offramp.inputs.log_mel:LogMelInput", "a clip of sound as a log-mel image, by torchaudio", "2105.09121"
+        ),
     },
     group="inputs",
 )

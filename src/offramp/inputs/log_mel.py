@@ -1,0 +1,271 @@
+"""Sound as an image: the logarithm of its mel spectrogram."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from offramp._batches import Inputs
+from offramp.errors import DataError, UsageError
+from offramp.inputs._one import OneTensor
+from offramp.inputs._sound import Clip, library, read_clip
+from offramp.inputs._spectrogram import FLOOR, Spectrogram
+from offramp.registry import unknown
+
+_LONGEST = 2**22
+"""Samples of the longest window: four minutes at 16 kHz."""
+
+
+@dataclass(frozen=True)
+class LogMelInput(OneTensor):
+    """Clips of sound as log-mel images: torchaudio's ``MelSpectrogram``, logarithm, normalisation.
+
+    A sample is a ``Clip``: a waveform and its rate. Prepared it is float ``(C, n_mels, frames)``, low notes first, the
+    same in every channel, so that backbones for images in colour read it too. Of a longer clip the middle is taken, a
+    shorter one has silence around it, and one of silence alone is a clip like others. Raw it is float32 ``(samples,)``,
+    one window at ``sample_rate``.
+
+    Args:
+        input_size: channels, mel bands, frames. The step from frame to frame follows from the frames: they span the
+            window.
+        sample_rate: in hertz; clips of another rate are resampled.
+        seconds: of a window.
+        n_fft: samples of a frame, which has Hann's window.
+        f_min: the lowest frequency of the bands, in hertz.
+        f_max: the highest; half the rate if not given.
+        mean: of the logarithms (natural, of power + 10⁻⁶); the default is that of spoken words.
+        std: the same.
+
+    Raises:
+        UsageError: values of which no spectrogram can be made.
+    """
+
+    input_size: tuple[int, int, int]
+    sample_rate: int = 16_000
+    seconds: float = 1.0
+    n_fft: int = 512
+    f_min: float = 20.0
+    f_max: float | None = None
+    mean: float = -7.0
+    std: float = 5.0
+
+    suffixes: ClassVar[frozenset[str]] = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
+    noun: ClassVar[str] = "clips"
+
+    def __post_init__(self) -> None:
+        if len(self.input_size) != 3 or min(self.input_size) < 1:
+            raise UsageError(f"log-mel images of the size {list(self.input_size)}: that is channels, bands, frames")
+        numbers = (self.sample_rate, self.seconds, self.n_fft, self.f_min, self.highest, self.mean, self.std)
+        if not all(map(math.isfinite, numbers)) or min(self.sample_rate, self.seconds, self.n_fft, self.std) <= 0:
+            raise UsageError("a log-mel input has finite numbers, with sample_rate, seconds, n_fft and std above 0")
+        if not self.n_fft <= self.length <= _LONGEST:
+            raise UsageError(
+                f"a window of {self.seconds} s at {self.sample_rate} Hz has {self.length} samples; it has one frame "
+                f"of {self.n_fft} samples or more, and at most {_LONGEST}"
+            )
+        if self.length < self.input_size[2]:
+            raise UsageError(f"{self.input_size[2]} frames of a window of {self.length} samples")
+        if not 0 <= self.f_min < self.highest <= self.sample_rate / 2:
+            raise UsageError(
+                f"bands from {self.f_min} to {self.highest} Hz; at {self.sample_rate} Hz they lie between 0 and "
+                f"{self.sample_rate / 2}"
+            )
+        if self.n_fft // 2 + 1 < self.input_size[1]:
+            raise UsageError(f"{self.input_size[1]} mel bands of {self.n_fft // 2 + 1} frequencies: raise n_fft")
+
+    @property
+    def length(self) -> int:
+        """Samples of a window."""
+        return round(self.sample_rate * self.seconds)
+
+    @property
+    def hop(self) -> int:
+        """Samples from frame to frame."""
+        return self.length // max(self.input_size[2] - 1, 1)
+
+    @property
+    def highest(self) -> float:
+        """The highest frequency of the bands, in hertz."""
+        return self.sample_rate / 2 if self.f_max is None else self.f_max
+
+    @property
+    def raw_shapes(self) -> Mapping[str, tuple[int | str, ...]]:
+        """One window."""
+        return {self.noun: (self.length,)}
+
+    @staticmethod
+    def read(file: str | Path | BinaryIO, what: str | None = None) -> Clip:
+        """The clip in a file, decoded and mixed down. Raises ``DataError``, and ``UsageError`` without a library."""
+        return read_clip(str(file) if isinstance(file, Path) else file, what)
+
+    @classmethod
+    def for_backbone(cls, model: Any, size: tuple[int, int, int], **options: Any) -> LogMelInput:
+        """The size that a model reads; what else there is comes from ``options``."""
+        try:
+            return cls(size, **options)
+        except TypeError as error:
+            raise UsageError(f"input 'log-mel': {error}") from error
+
+    def transform(self, augment: Mapping[str, Any] | None = None) -> Callable[[Clip], Tensor]:
+        """From a clip to a float image ``(C, n_mels, frames)``; see ``Augment`` for what training may change in it."""
+        return _Transform(self, None if augment is None else Augment.of(augment))
+
+    def raw(self, sample: Clip) -> Tensor:
+        """One window at the model's rate, float32 ``(1, samples)``."""
+        return self._window(self._resampled(sample))[None]
+
+    def graph(self) -> tuple[nn.Module, Inputs]:
+        """From windows ``(B, samples)``; resampling and cutting are left to whoever calls the file."""
+        return Spectrogram(self), torch.zeros(3, self.length)
+
+    def example(self, n: int, generator: torch.Generator | None = None, raw: bool = False) -> Tensor:
+        """Normal noise ``(n, C, n_mels, frames)``; raw, quiet noise ``(n, samples)``."""
+        if raw:
+            return 0.1 * torch.randn(n, self.length, generator=generator)
+        return torch.randn(n, *self.input_size, generator=generator)
+
+    def check(self, x: Inputs, raw: bool = False) -> None:
+        """Raise ``DataError`` unless it is ``(B, C, n_mels, frames)``, or raw float32 ``(B, samples)``."""
+        if not raw:
+            super().check(x)
+        elif not isinstance(x, Tensor) or x.dtype != torch.float32 or x.ndim != 2 or x.shape[1] != self.length:
+            found = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" if isinstance(x, Tensor) else "several"
+            raise DataError(f"the model takes float32 waveforms of shape (batch, {self.length}), these are {found}")
+
+    def about(self) -> str:
+        """Size, window and rate."""
+        return f"{super().about()}, log-mel, of {self.seconds} s at {self.sample_rate} Hz"
+
+    def _resampled(self, clip: Clip) -> Tensor:
+        wave = torch.from_numpy(clip.waveform)
+        if clip.rate == self.sample_rate:
+            return wave
+        return library("torchaudio").functional.resample(wave, clip.rate, self.sample_rate)
+
+    def _window(self, wave: Tensor, shift: int = 0) -> Tensor:
+        """The middle of a waveform, ``shift`` samples later; silence where it has none."""
+        start = (len(wave) - self.length) // 2 + shift
+        kept = wave[max(start, 0) : max(start + self.length, 0)]
+        before = min(max(-start, 0), self.length - len(kept))
+        return nn.functional.pad(kept, (before, self.length - len(kept) - before))
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What training may change in a clip; nothing at all if nothing is said.
+
+    Args:
+        shift: the window lies up to so many seconds before or behind the middle.
+        noise: decibels from the weakest to the strongest signal-to-noise ratio of background noise, ``[low, high]``.
+        noise_folder: clips to take the noise from, such as Speech Commands' ``_background_noise_``; white noise if not
+            given.
+        noise_share: the share of the clips that gets noise.
+        bands: SpecAugment (1904.08779): the widest stripe of mel bands that is blanked.
+        frames: the same of frames.
+        stripes: how many stripes of each.
+
+    Raises:
+        UsageError: other settings, or values outside what they can be.
+    """
+
+    shift: float = 0.0
+    noise: tuple[float, float] | None = None
+    noise_folder: str | None = None
+    noise_share: float = 0.5
+    bands: int = 0
+    frames: int = 0
+    stripes: int = 1
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Augment:
+        """From a recipe's values."""
+        if foreign := sorted(values.keys() - cls.__dataclass_fields__.keys()):
+            raise UsageError(unknown("augmentation of sound", foreign[0], sorted(cls.__dataclass_fields__)))
+        found = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        whole = (found.bands, found.frames, found.stripes)
+        if min(found.shift, found.noise_share, *whole) < 0 or found.noise_share > 1:
+            raise UsageError(f"augmentation of sound has no values below 0, and a share of at most 1: {asdict(found)}")
+        if found.noise is not None and (len(found.noise) != 2 or found.noise[0] > found.noise[1]):
+            raise UsageError(f"noise is [low, high] in decibels, not {list(found.noise)}")
+        return found
+
+
+class _Transform:
+    """From a clip to an image; it can be sent to a worker.
+
+    Args:
+        reads: the input.
+        augment: what to change at random; nothing if None.
+    """
+
+    def __init__(self, reads: LogMelInput, augment: Augment | None) -> None:
+        self.reads, self.augment = reads, augment
+        self.noises = _noises(reads, augment.noise_folder) if augment and augment.noise else []
+
+    def __call__(self, clip: Clip) -> Tensor:
+        wave = self.reads._resampled(clip)
+        if self.augment is None:
+            return self._image(self.reads._window(wave))
+        most = round(self.augment.shift * self.reads.sample_rate)
+        wave = self._noisy(self.reads._window(wave, _up_to(2 * most) - most))
+        return self._striped(self._image(wave))
+
+    @cached_property
+    def mel(self) -> Any:
+        """torchaudio's own transform."""
+        reads = self.reads
+        return library("torchaudio").transforms.MelSpectrogram(
+            reads.sample_rate, reads.n_fft, None, reads.hop, reads.f_min, reads.highest, n_mels=reads.input_size[1]
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "mel"}
+
+    def _image(self, wave: Tensor) -> Tensor:
+        reads = self.reads
+        power = self.mel(wave)[:, : reads.input_size[2]]
+        return ((power + FLOOR).log() - reads.mean).div(reads.std).expand(reads.input_size).contiguous()
+
+    def _noisy(self, wave: Tensor) -> Tensor:
+        assert self.augment is not None
+        if self.augment.noise is None or float(torch.rand(())) >= self.augment.noise_share or not wave.any():
+            return wave
+        noise = torch.randn_like(wave)
+        if self.noises:
+            found = self.noises[_up_to(len(self.noises) - 1)]
+            room = len(found) - len(wave)
+            noise = self.reads._window(found, _up_to(room) - room // 2 if room > 0 else 0)
+            if not noise.any():
+                return wave
+        low, high = self.augment.noise
+        decibels = low + (high - low) * torch.rand(())
+        return library("torchaudio").functional.add_noise(wave, noise, decibels)
+
+    def _striped(self, image: Tensor) -> Tensor:
+        assert self.augment is not None
+        masks, plain = library("torchaudio").transforms, image[None]
+        for _ in range(self.augment.stripes):
+            for mask, width in ((masks.FrequencyMasking, self.augment.bands), (masks.TimeMasking, self.augment.frames)):
+                plain = mask(width)(plain) if width else plain
+        return plain[0]
+
+
+def _up_to(most: int) -> int:
+    """A whole number from 0 to ``most``, by torch's generator."""
+    return int(torch.randint(most + 1, ()))
+
+
+def _noises(reads: LogMelInput, folder: str | None) -> list[Tensor]:
+    if folder is None:
+        return []
+    files = sorted(f for f in Path(folder).glob("*") if f.suffix.lower() in reads.suffixes)
+    if not files:
+        raise DataError(f"the folder {folder} holds no clips of noise")
+    return [reads._resampled(reads.read(file)) for file in files]
