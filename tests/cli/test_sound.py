@@ -1,0 +1,110 @@
+"""The whole road with sound, on the command line: clips of low and high tones, a model, a file that takes windows."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+import offramp
+from offramp.data import loader, open_splits
+from offramp.engine import open_runtime
+from offramp.training.objectives.copycat import Copycat
+
+pytestmark = pytest.mark.slow
+
+RECIPE = {
+    "name": "tones",
+    "input": {"name": "log-mel", "options": {"sample_rate": 8_000, "seconds": 0.5, "n_fft": 256}},
+    "backbone": {
+        "name": "resnet18",
+        "args": {"in_chans": 1, "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]},
+        "preprocessing": {"input_size": [1, 32, 40]},
+    },
+    "exits": [{"after": 1, "head": "sl-vit"}, {"after": 2}],
+    "training": {
+        "epochs": 20,
+        "batch_size": 16,
+        "learning_rate": 0.003,
+        "precision": "fp32",
+        "augment": {"shift": 0.05, "noise": [10, 30], "bands": 4, "frames": 4},
+    },
+    "goal": {"max_drop": 0.05},
+}
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    from offramp.pipeline import train_recipe
+    from offramp.recipe import check_recipe
+
+    folder, rng = tmp_path_factory.mktemp("sound"), np.random.default_rng(0)
+    for name, (low, high) in {"high": (1_500, 3_000), "low": (200, 800)}.items():
+        (folder / "clips" / name).mkdir(parents=True)
+        for i in range(60):
+            rate = (8_000, 16_000, 22_050)[i % 3]
+            times = np.arange(round(rng.uniform(0.3, 0.8) * rate)) / rate
+            wave = 0.2 * np.sin(2 * np.pi * rng.uniform(low, high) * times) + rng.normal(0, 0.01, len(times))
+            soundfile.write(folder / "clips" / name / f"{i:02}{('.wav', '.flac')[i % 2]}", wave, rate)
+    values = {**RECIPE, "data": {"source": str(folder / "clips")}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    train_recipe(check_recipe(values), folder / "model", device="cpu")
+    return folder
+
+
+def test_clips_are_answered_and_what_is_none_is_named(road, cli):
+    (road / "broken.wav").write_bytes(b"RIFF and nothing else")
+    clips = sorted(map(str, (road / "clips" / "low").iterdir()))[:5]
+    code, said, error = cli("predict", "-m", road / "model", *clips, road / "broken.wav", "--json")
+    rows = json.loads(said)
+    assert code == 1
+    assert [row.get("label") for row in rows] == ["low"] * 5 + [None]
+    assert "broken.wav could not be read as sound" in rows[-1]["error"]
+    assert "Traceback" not in error
+    code, said, _ = cli("predict", "-m", road / "model", road / "clips", "--json")
+    assert code == 0
+    assert len(json.loads(said)) == 120
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_that_takes_windows_answers_as_the_model_does(road, cli, runtime):
+    file = road / f"{runtime}.onnx"
+    assert cli("export", road / "model", file, "--preprocess")[0] == 0
+    model, policy = offramp.load(road / "model")
+    session = open_runtime(runtime).open(file)
+    splits = open_splits(road / "clips", kind="log-mel")
+    (x, _) = next(iter(loader(splits.test, model.input)))
+    expected = offramp.run(model, x, policy)
+    windows = torch.cat([model.input.raw(splits.test.read(i)) for i in range(len(splits.test))])
+    found = session(windows)
+    assert torch.equal(found.exit, expected.exit)
+    assert torch.allclose(found.output, expected.output, atol=1e-3)
+    with pytest.raises(offramp.DataError, match=r"float32 waveforms of shape \(batch, 4000\)"):
+        session(windows[:, :100])
+    clips = sorted(map(str, (road / "clips" / "high").iterdir()))[:5]
+    rows = json.loads(cli("predict", "-m", file, "--runtime", runtime, *clips, "--json")[1])
+    assert [row["label"] for row in rows] == ["high"] * 5
+
+
+def test_the_transform_travels_with_the_model_and_replay_is_the_live_run(road, tmp_path):
+    model, policy = offramp.load(road / "model")
+    assert model.input == offramp.inputs.LogMelInput((1, 32, 40), 8_000, 0.5, 256)
+    splits = open_splits(road / "clips", kind="log-mel")
+    table = offramp.tabulate(model, loader(splits.test, model.input))
+    x = torch.cat([x for x, _ in loader(splits.test, model.input)])
+    live, replayed = offramp.run(model, x, policy), offramp.replay(policy, table)
+    assert torch.equal(live.exit, replayed.exit)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(offramp.run(model, x[order], policy).exit, live.exit[order])
+
+
+def test_copycat_learns_from_clips_without_labels(road, tmp_path):
+    model, _ = offramp.load(road / "model")
+    splits = open_splits(road / "clips", kind="log-mel")
+    before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
+    objective = Copycat(splits.validation)
+    options = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu"}
+    offramp.train(model, splits.train, objective, folder=tmp_path, **options)
+    assert all(torch.equal(before[k], v) for k, v in model.backbone.state_dict().items())
