@@ -188,7 +188,8 @@ class Augment:
         """From a recipe's values."""
         if foreign := sorted(values.keys() - cls.__dataclass_fields__.keys()):
             raise UsageError(unknown("augmentation of sound", foreign[0], sorted(cls.__dataclass_fields__)))
-        found = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        found = cls(**plain)
         whole = (found.bands, found.frames, found.stripes)
         if min(found.shift, found.noise_share, *whole) < 0 or found.noise_share > 1:
             raise UsageError(f"augmentation of sound has no values below 0, and a share of at most 1: {asdict(found)}")
