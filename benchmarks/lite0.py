@@ -62,9 +62,9 @@ def rows(
             for name, model in models.items():
                 files[name] = Path(folder) / f"{name}-{'int8' in place}.onnx"
                 if not files[name].exists():
-                    examples = [x for x, _ in loader(spaced(splits.train, _RANGES), model.input, 32)]
-                    given = examples if "int8" in place else None
-                    export_static_onnx(model.static, model.input.example(2), files[name], given)
+                    batches_of = loader(spaced(splits.train, _RANGES), model.input, 32)
+                    examples = [x for x, _ in batches_of] if "int8" in place else None
+                    export_static_onnx(model.static, model.input.example(2), files[name], examples)
             (reference, _), (network, shape) = (runtime.open_static(file) for file in files.values())
             own = right(network, cnn, splits.test)
             session = as_session(on_blank(network, shape))

@@ -46,7 +46,7 @@ def test_folders_of_clips_need_no_lists(folder):
     splits = open_splits(folder, kind="log-mel")
     assert splits.classes == ("_background_noise_", *WORDS)
     (folder / "yes" / "00000001_nohash_0.wav").write_text("no sound")
-    rows = [i for i, name in enumerate(splits.train.names) if name.endswith("yes/00000001_nohash_0.wav")]
-    for i in rows:
-        with pytest.raises(DataError, match="could not be read as sound"):
-            splits.train.read(i)
+    everything = [(part, i, name) for part in splits.parts.values() for i, name in enumerate(part.names)]
+    ((part, i),) = [(part, i) for part, i, name in everything if name.endswith("yes/00000001_nohash_0.wav")]
+    with pytest.raises(DataError, match=r"yes/00000001_nohash_0.wav could not be read as sound"):
+        part.read(i)

@@ -77,6 +77,25 @@ def test_of_a_long_clip_the_middle_is_taken_and_a_short_one_stands_in_the_middle
         assert abs(first - (7_999 - last)) <= 1
 
 
+@pytest.mark.parametrize("rate", [4_000, 11_025, 44_100, 192_000])
+def test_of_a_long_clip_no_more_is_resampled_than_a_window_needs(rate):
+    wave = np.random.default_rng(0).normal(0, 0.1, 20 * rate).astype(np.float32)
+    found = READS._resampled(Clip(wave, rate))
+    assert len(found) < 0.6 * 16_000
+    start = (len(wave) - rate) // 2  # a second around the middle
+    alike = READS.raw(Clip(wave[start : start + rate], rate))
+    assert torch.allclose(READS.raw(Clip(wave, rate)), alike, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [1, 7, 44_101, 2**31 - 1])
+def test_odd_rates_take_no_more_memory_than_others(rate):
+    clip = Clip(np.ones(1_000_000, np.float32), rate)
+    try:
+        assert READS.transform()(clip).shape == READS.input_size
+    except DataError as error:
+        assert "cannot be resampled" in str(error)  # noqa: PT017
+
+
 def test_silence_is_a_clip():
     image = READS.transform()(Clip(np.zeros(100, np.float32), 8_000))
     assert torch.equal(image, torch.full_like(image, float(np.log(np.float32(1e-6)))))
@@ -145,6 +164,8 @@ WRONG = {
     "too few frequencies": {"n_fft": 32},
     "huge": {"seconds": 1e6},
     "unknown": {"hop": 160},
+    "no whole number": {"n_fft": 512.5},
+    "no number": {"sample_rate": "fast"},
 }
 
 
@@ -203,7 +224,21 @@ def test_noise_comes_from_a_folder_at_the_level_that_was_asked(tmp_path):
         READS.transform({"noise": [0, 0], "noise_folder": str(tmp_path / "none")})
 
 
-@pytest.mark.parametrize("wrong", [{"pitch": 2}, {"shift": -1}, {"noise": [5]}, {"noise": [9, 3]}, {"noise_share": 2}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pitch": 2},
+        {"shift": -1},
+        {"noise": [5]},
+        {"noise": [9, 3]},
+        {"noise_share": 2},
+        {"noise": 5},
+        {"shift": "far"},
+        {"shift": float("inf")},
+        {"bands": 1.5},
+        {"noise": [0, float("nan")]},
+    ],
+)
 def test_other_augmentation_is_refused(wrong):
     with pytest.raises(UsageError):
         READS.transform(wrong)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from offramp._batches import Inputs
@@ -21,6 +22,11 @@ from offramp.registry import unknown
 
 _LONGEST = 2**22
 """Samples of the longest window: four minutes at 16 kHz."""
+_LARGEST_FILTER = 2**24
+"""Numbers in torchaudio's filter from one rate to another: their product, after what divides both. 44,100 Hz to 16,000
+takes 70,560; 44,101 Hz would take 700 million."""
+_EDGE = 16
+"""Samples of the lower rate that a filter reaches to each side; torchaudio's reaches to 7."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class LogMelInput(OneTensor):
     def __post_init__(self) -> None:
         if len(self.input_size) != 3 or min(self.input_size) < 1:
             raise UsageError(f"log-mel images of the size {list(self.input_size)}: that is channels, bands, frames")
+        if not all(isinstance(whole, int) for whole in (*self.input_size, self.sample_rate, self.n_fft)):
+            raise UsageError("sizes, sample_rate and n_fft of a log-mel input are whole numbers")
         numbers = (self.sample_rate, self.seconds, self.n_fft, self.f_min, self.highest, self.mean, self.std)
         if not all(map(math.isfinite, numbers)) or min(self.sample_rate, self.seconds, self.n_fft, self.std) <= 0:
             raise UsageError("a log-mel input has finite numbers, with sample_rate, seconds, n_fft and std above 0")
@@ -143,11 +151,18 @@ class LogMelInput(OneTensor):
         """Size, window and rate."""
         return f"{super().about()}, log-mel, of {self.seconds} s at {self.sample_rate} Hz"
 
-    def _resampled(self, clip: Clip) -> Tensor:
-        wave = torch.from_numpy(clip.waveform)
-        if clip.rate == self.sample_rate:
+    def _resampled(self, clip: Clip, slack: float = 0.0) -> Tensor:
+        """A clip at ``sample_rate``: no more of it than a window, and ``slack`` seconds on both sides, can need."""
+        wave, ratio = torch.from_numpy(clip.waveform), clip.rate / self.sample_rate
+        if ratio == 1:
             return wave
-        return library("torchaudio").functional.resample(wave, clip.rate, self.sample_rate)
+        common = math.gcd(clip.rate, self.sample_rate)
+        if clip.rate // common * (self.sample_rate // common) > _LARGEST_FILTER:
+            rates = f"{clip.rate} Hz cannot be resampled to {self.sample_rate} Hz"
+            raise DataError(f"clips of {rates}: save them at another rate")
+        most = math.ceil((self.seconds + 2 * slack) * clip.rate) + 2 * math.ceil(_EDGE * max(ratio, 1))
+        start = max((len(wave) - most) // 2, 0)
+        return library("torchaudio").functional.resample(wave[start : start + most], clip.rate, self.sample_rate)
 
     def _window(self, wave: Tensor, shift: int = 0) -> Tensor:
         """The middle of a waveform, ``shift`` samples later; silence where it has none."""
@@ -188,12 +203,16 @@ class Augment:
         """From a recipe's values."""
         if foreign := sorted(values.keys() - cls.__dataclass_fields__.keys()):
             raise UsageError(unknown("augmentation of sound", foreign[0], sorted(cls.__dataclass_fields__)))
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        found = cls(**plain)
-        whole = (found.bands, found.frames, found.stripes)
-        if min(found.shift, found.noise_share, *whole) < 0 or found.noise_share > 1:
+        try:
+            found: Augment = TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"]))
+            raise UsageError(f"augmentation of sound: {where}: {fault['msg']}") from error
+        numbers = (found.shift, found.noise_share, found.bands, found.frames, found.stripes)
+        if not all(0 <= number < math.inf for number in numbers) or found.noise_share > 1:
             raise UsageError(f"augmentation of sound has no values below 0, and a share of at most 1: {asdict(found)}")
-        if found.noise is not None and (len(found.noise) != 2 or found.noise[0] > found.noise[1]):
+        if found.noise is not None and not -math.inf < found.noise[0] <= found.noise[1] < math.inf:
             raise UsageError(f"noise is [low, high] in decibels, not {list(found.noise)}")
         return found
 
@@ -211,9 +230,9 @@ class _Transform:
         self.noises = _noises(reads, augment.noise_folder) if augment and augment.noise else []
 
     def __call__(self, clip: Clip) -> Tensor:
-        wave = self.reads._resampled(clip)
         if self.augment is None:
-            return self._image(self.reads._window(wave))
+            return self._image(self.reads._window(self.reads._resampled(clip)))
+        wave = self.reads._resampled(clip, self.augment.shift)
         most = round(self.augment.shift * self.reads.sample_rate)
         wave = self._noisy(self.reads._window(wave, _up_to(2 * most) - most))
         return self._striped(self._image(wave))
@@ -269,4 +288,4 @@ def _noises(reads: LogMelInput, folder: str | None) -> list[Tensor]:
     files = sorted(f for f in Path(folder).glob("*") if f.suffix.lower() in reads.suffixes)
     if not files:
         raise DataError(f"the folder {folder} holds no clips of noise")
-    return [reads._resampled(reads.read(file)) for file in files]
+    return [reads._resampled(reads.read(file), slack=_LONGEST) for file in files]
