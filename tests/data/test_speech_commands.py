@@ -33,10 +33,14 @@ def test_lists_say_what_is_held_out_and_noise_is_no_word(folder):
     assert splits.train.read(0).rate == 16_000
 
 
-@pytest.mark.parametrize("name", ["no/00000009_nohash_0.wav", "yes/00000001_nohash_0.wav"])
+@pytest.mark.parametrize("name", ["no/00000009_nohash_0.wav", "yes/00000001_nohash_0.wav", ""])
 def test_a_list_that_is_wrong_is_named(folder, name):
+    """Not there, in both lists, an empty line; and twice in one."""
     (folder / "testing_list.txt").write_text(f"{name}\n")
-    with pytest.raises(DataError, match=r"testing_list.txt names .*, which is not there or in both lists"):
+    with pytest.raises(DataError, match=r"testing_list.txt names .*, which is not there or named before"):
+        open_splits(folder, kind="log-mel")
+    (folder / "testing_list.txt").write_text("yes/00000002_nohash_0.wav\n" * 2)
+    with pytest.raises(DataError, match=r"names yes/00000002_nohash_0.wav, which is not there or named before"):
         open_splits(folder, kind="log-mel")
 
 

@@ -33,11 +33,12 @@ def read_speech_commands(path: Path, kind: type[Input]) -> tuple[dict[str, Sampl
     """
     samples, classes = read_classes(path, kind, leave_out=(NOISE,))
     rows = {Path(name).relative_to(path).as_posix(): i for i, name in enumerate(samples.names or ())}
-    parts = {}
+    parts: dict[str, list[int]] = {}
     for split, file in _LISTS.items():
-        names = (path / file).read_text().split()
-        if missing := [name for name in names if name not in rows]:
-            raise DataError(f"{path / file} names {missing[0]}, which is not there or in both lists")
-        parts[split] = [rows.pop(name) for name in names]
+        parts[split] = []
+        for name in (path / file).read_text().splitlines():
+            if name not in rows:
+                raise DataError(f"{path / file} names {name}, which is not there or named before")
+            parts[split].append(rows.pop(name))
     parts = {"train": list(rows.values()), **parts}
     return {split: samples.take(np.array(found, dtype=np.int64)) for split, found in parts.items()}, classes
