@@ -24,18 +24,22 @@ from offramp.types import ExitTable
 TABLES = ("validation", "test")
 
 
-def parser_of(summary: str | None, fields: Iterable[str], work: str) -> argparse.ArgumentParser:
+def parser_of(
+    summary: str | None, fields: Iterable[str], work: str, checkpoint: bool = True
+) -> argparse.ArgumentParser:
     """The arguments of a benchmark that trains: where it takes place, from what, on what.
 
     Args:
         summary: what the command does.
         fields: where it may take place.
         work: where runs are kept where nothing else is said.
+        checkpoint: whether it begins with a pretrained network.
     """
     parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("field", choices=fields)
     parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
+    if checkpoint:
+        parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
     parser.add_argument("--work", type=Path, default=Path(work), help="where runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")

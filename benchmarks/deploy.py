@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from offramp.artifact import Artifact, load_artifact
 from offramp.bench import macs_speedup, measure
 from offramp.bench.rows import on_blank, spaced
 from offramp.cost import profile
-from offramp.data import Samples, loader
+from offramp.data import Samples, Splits, loader
 from offramp.engine import open_runtime, tabulate_file
 from offramp.engine.file import FileSession
 from offramp.engine.runtime import FileRuntime
 from offramp.export import export_static_onnx
+from offramp.model import EarlyExitModel
 from offramp.pipeline import open_for, tabulate_samples
 from offramp.policies import replay
 from offramp.policies.threshold import Threshold
@@ -39,15 +41,15 @@ ALL = ("onnxruntime:fp32", "onnxruntime:int8", "openvino:fp32", "openvino:bf16",
 class Files:
     """A model as files: with its exits and without, in fp32 and int8; each is exported once."""
 
-    def __init__(self, artifact: Artifact, samples: Samples, folder: Path) -> None:
-        self.artifact, self.folder = artifact, folder
-        self.images: list[Tensor] = [x for x, _ in loader(spaced(samples, 256), artifact.model.input, 32)]
+    def __init__(self, model: EarlyExitModel, samples: Samples, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        self.images: list[Tensor] = [x for x, _ in loader(spaced(samples, 256), model.input, 32)]
         folder.mkdir(exist_ok=True)
 
     def at(self, precision: str, exits: bool) -> Path:
         """The file."""
         path = self.folder / f"{precision}-{exits}.onnx"
-        model, int8 = self.artifact.model, self.images if precision == "int8" else None
+        model, int8 = self.model, self.images if precision == "int8" else None
         if not path.exists() and exits:
             offramp.export_onnx(model, path, Threshold((0.5,) * len(model.exits)), int8=int8)
         elif not path.exists():
@@ -55,12 +57,34 @@ class Files:
         return path
 
 
-def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """One runtime and precision."""
+def row(
+    name: str,
+    files: Files,
+    splits: Splits,
+    max_drop: float,
+    threads: int,
+    batches: Sequence[int],
+    images: int,
+    rounds: int,
+    smaller: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """One runtime and precision.
+
+    Args:
+        name: as ``runtime:precision``.
+        files: the model's.
+        splits: the data.
+        max_drop: the accuracy that may be lost on validation data.
+        threads: of the runtime.
+        batches: to time with.
+        images: in a round.
+        rounds: how often everything is timed.
+        smaller: saved networks to time beside.
+    """
     runtime_name, precision = name.split(":")
-    runtime = open_runtime(runtime_name, "fp32" if precision == "int8" else precision, args.threads)
+    runtime = open_runtime(runtime_name, "fp32" if precision == "int8" else precision, threads)
     assert isinstance(runtime, FileRuntime)
-    model = files.artifact.model
+    model = files.model
     dynamic: FileSession = runtime.open(files.at(precision, True))
     static, _ = runtime.open_static(files.at(precision, False))
     costs = profile(model, repeats=0)
@@ -69,7 +93,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
         print(f"{name}: {split}", flush=True)
         samples = getattr(splits, split)
         tables[split] = tabulate_file(dynamic, runtime, loader(samples, model.input, 128))
-    policy = offramp.calibrate(tables["validation"], costs, max_drop=args.max_drop)
+    policy = offramp.calibrate(tables["validation"], costs, max_drop=max_drop)
     test = tables["test"]
     trace = replay(policy, test)
     right = model.task.quality(trace.output, test.targets).double()
@@ -77,7 +101,7 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
     found: dict[str, Any] = {
         "runtime": runtime_name,
         "precision": precision,
-        "threads": args.threads,
+        "threads": threads,
         "static": {"accuracy": float(whole.mean()), "interval": bootstrap_interval(whole.numpy())},
         "dynamic": {"accuracy": float(right.mean()), "interval": bootstrap_interval(right.numpy())},
         "change": {"mean": float((right - whole).mean()), "interval": bootstrap_interval((right - whole).numpy())},
@@ -85,15 +109,15 @@ def row(name: str, files: Files, splits: Any, args: argparse.Namespace) -> dict[
         "exit_shares": (torch.bincount(trace.exit, minlength=len(model.after)) / len(test)).tolist(),
         "batches": {},
     }
-    smaller = {}
-    for other in args.smaller:
-        small = Files(load_artifact(other), splits.train, files.folder / other.name)
+    beside = {}
+    for other in smaller:
+        small = Files(load_artifact(other).model, splits.train, files.folder / other.name)
         call, shape = runtime.open_static(small.at(precision, False))
-        smaller[other.name] = on_blank(call, shape)
-    for batch in args.batch:
-        images = spaced(splits.test, max(args.images, batch))
-        work = [(x, policy) for x, _ in loader(images, model.input, batch)]
-        found["batches"][str(batch)] = measure(static, dynamic, work, args.rounds, baselines=smaller).row()
+        beside[other.name] = on_blank(call, shape)
+    for batch in batches:
+        timed = spaced(splits.test, max(images, batch))
+        work = [(x, policy) for x, _ in loader(timed, model.input, batch)]
+        found["batches"][str(batch)] = measure(static, dynamic, work, rounds, baselines=beside).row()
     return found
 
 
@@ -127,9 +151,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     artifact = load_artifact(args.model)
     splits = open_for(artifact, args.data)
+    how = (args.max_drop, args.threads, args.batch, args.images, args.rounds, args.smaller)
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(artifact, splits.train, Path(folder))
-        rows = [row(name, files, splits, args) for name in args.runtimes]
+        files = Files(artifact.model, splits.train, Path(folder))
+        rows = [row(name, files, splits, *how) for name in args.runtimes]
     publish(
         "deploy",
         {

@@ -5,6 +5,9 @@ import functools
 import pytest
 import torch
 
+from offramp.export import pieces
+from offramp.export.parts import Link, Route, Segment
+
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
@@ -26,3 +29,25 @@ def _operators_read_once():
         onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
     except (ImportError, AttributeError):
         return  # private names: without them tests take longer, and nothing else
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blocks_traced_once():
+    """Most of an export is the tracing of blocks, in which policies have no say: those of the last model are kept."""
+    plain, kept = pieces.traced, {"of": None, "graphs": {}}
+
+    def traced(part, arguments, **how):
+        if not isinstance(part, Segment | Link | Route):
+            return plain(part, arguments, **how)
+        weights = (*part.model.parameters(), *part.model.buffers())
+        of = part.model, [(w.data_ptr(), w._version) for w in weights]
+        if kept["of"] != of:
+            kept.update(of=of, graphs={})
+        which = type(part), *(value for name, value in vars(part).items() if name in ("k", "start", "path", "packed"))
+        if which not in kept["graphs"]:
+            kept["graphs"][which] = plain(part, arguments, **how)
+        return kept["graphs"][which].clone()
+
+    pieces.traced = traced
+    yield
+    pieces.traced = plain

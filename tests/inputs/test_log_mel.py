@@ -192,7 +192,9 @@ def test_without_the_library_one_sentence_says_what_to_install(monkeypatch):
 ALL = {"shift": 0.1, "noise": [0, 20], "noise_share": 1.0, "bands": 8, "frames": 10, "stripes": 2}
 
 
-@pytest.mark.parametrize("changed", [{"shift": 0.1}, {"noise": [0, 20], "noise_share": 1.0}, {"bands": 8}, ALL])
+@pytest.mark.parametrize(
+    "changed", [{"shift": 0.1}, {"noise": [0, 20], "noise_share": 1.0}, {"bands": 8}, {"speeds": [0.7, 1.4]}, ALL]
+)
 def test_augmentation_follows_the_seed_alone(changed):
     clip, plain = Clip(tone(seconds=0.4), 16_000), READS.transform()
     training = pickle.loads(pickle.dumps(READS.transform(changed)))
@@ -205,6 +207,16 @@ def test_augmentation_follows_the_seed_alone(changed):
     assert not torch.equal(found[0], plain(clip))
     assert found[0].shape == READS.input_size
     assert all(image.isfinite().all() for image in found)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("speed", [0.8, 1, 1.25])
+def test_at_another_speed_a_tone_is_shorter_and_higher(rate, speed):
+    training = READS.transform({"speeds": [speed]})
+    wave = READS._resampled(training._sped(Clip(tone(1_000.0, 0.4, rate), rate)))
+    assert len(wave) == pytest.approx(0.4 * READS.sample_rate / speed, abs=2)
+    heard = int(torch.fft.rfft(wave, 16_000).abs().argmax()) * READS.sample_rate / 16_000
+    assert heard == pytest.approx(1_000 * speed, abs=5)
 
 
 def test_noise_comes_from_a_folder_at_the_level_that_was_asked(tmp_path):
@@ -237,6 +249,9 @@ def test_noise_comes_from_a_folder_at_the_level_that_was_asked(tmp_path):
         {"shift": float("inf")},
         {"bands": 1.5},
         {"noise": [0, float("nan")]},
+        {"speeds": 0.9},
+        {"speeds": [0.9, 0]},
+        {"speeds": [float("nan")]},
     ],
 )
 def test_other_augmentation_is_refused(wrong):

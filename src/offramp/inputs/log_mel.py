@@ -185,6 +185,8 @@ class Augment:
         bands: SpecAugment (1904.08779): the widest stripe of mel bands that is blanked.
         frames: the same of frames.
         stripes: how many stripes of each.
+        speeds: a clip is played at one of these, 1 as it is; its pitch and its length change with it (Ko et al. 2015).
+            They are rounded so that its rate stays a multiple of 100 Hz.
 
     Raises:
         UsageError: other settings, or values outside what they can be.
@@ -197,6 +199,7 @@ class Augment:
     bands: int = 0
     frames: int = 0
     stripes: int = 1
+    speeds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Augment:
@@ -214,6 +217,8 @@ class Augment:
             raise UsageError(f"augmentation of sound has no values below 0, and a share of at most 1: {asdict(found)}")
         if found.noise is not None and not -math.inf < found.noise[0] <= found.noise[1] < math.inf:
             raise UsageError(f"noise is [low, high] in decibels, not {list(found.noise)}")
+        if not all(0.5 <= speed <= 2 for speed in found.speeds):
+            raise UsageError(f"speeds lie between 0.5 and 2, and these are {list(found.speeds)}")
         return found
 
 
@@ -232,7 +237,7 @@ class _Transform:
     def __call__(self, clip: Clip) -> Tensor:
         if self.augment is None:
             return self._image(self.reads._window(self.reads._resampled(clip)))
-        wave = self.reads._resampled(clip, self.augment.shift)
+        wave = self.reads._resampled(self._sped(clip), self.augment.shift)
         most = round(self.augment.shift * self.reads.sample_rate)
         wave = self._noisy(self.reads._window(wave, _up_to(2 * most) - most))
         return self._striped(self._image(wave))
@@ -252,6 +257,14 @@ class _Transform:
         reads = self.reads
         power = self.mel(wave)[:, : reads.input_size[2]]
         return ((power + FLOOR).log() - reads.mean).div(reads.std).expand(reads.input_size).contiguous()
+
+    def _sped(self, clip: Clip) -> Clip:
+        """A clip that says of itself that it has another rate is played at another speed."""
+        assert self.augment is not None
+        if not self.augment.speeds:
+            return clip
+        speed = self.augment.speeds[_up_to(len(self.augment.speeds) - 1)]
+        return clip if speed == 1 else clip._replace(rate=max(round(clip.rate * speed / 100), 1) * 100)
 
     def _noisy(self, wave: Tensor) -> Tensor:
         assert self.augment is not None

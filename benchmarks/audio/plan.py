@@ -1,0 +1,154 @@
+"""What is trained: networks, exits on them, and by which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_AUGMENT = {
+    "shift": 0.1,
+    "speeds": [0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15],
+    "noise": [0, 30],
+    "noise_share": 0.7,
+    "bands": 12,
+    "frames": 20,
+    "stripes": 2,
+}
+NETWORK: dict[str, Any] = {
+    "batch_size": 64,
+    "optimizer": "nmuon",
+    "learning_rate": 0.004,
+    "weight_decay": 0.05,
+    "warmup_epochs": 2,
+    "ema": 0.99,
+    "label_smoothing": 0.1,
+    "augment": _AUGMENT,
+    "mixing": {"mixup_alpha": 0.4, "prob": 0.5},
+}
+HEADS: dict[str, Any] = {
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.05,
+    "warmup_epochs": 1,
+    "precision": "fp32",
+}
+STEPS = 900
+"""Of every head, whatever the number of its clips, so that none learns longer than another."""
+
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "linear": {},
+    "mlp": {},
+    "cnn-ignore": {},
+    "cnn-add": {},
+    "sl-vit": {},
+}
+"""Heads that are compared, with their options. ``cnn-ignore, equal`` comes to them: with as many filters as make it
+cost what ``sl-vit`` costs at the same place."""
+EQUAL = "cnn-ignore, equal"
+TAUGHT = ("sl-vit", EQUAL)
+"""Heads that also learn from few labels, with and without copycat."""
+WAYS = ("all", "few", "copycat")
+"""By which labels heads learn: all; those of a quarter of the speakers; these, after the network's own answers to what
+the others say."""
+PRODUCT = ("sl-vit", {})
+MAX_DROP = 0.005
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where the comparison takes place.
+
+    Args:
+        name: what to call the data in the result.
+        args: of the ResNet-18, for ``timm.create_model``.
+        size: channels, mel bands, frames.
+        options: of the input.
+        epochs: of the network.
+        folds: the speakers who are tested on in turn; empty where the file has splits.
+        places: blocks after which exits stand.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    size: tuple[int, int, int]
+    options: Mapping[str, Any]
+    epochs: int
+    folds: Sequence[str] = ()
+    places: tuple[int, ...] = (2, 4, 6)
+
+
+FIELDS = {
+    "speech_commands": Field(
+        "Speech Commands 12, test set re-split by speaker (Opus copy)",
+        {"in_chans": 1, "channels": [32, 64, 128, 256]},
+        (1, 64, 101),
+        {},
+        40,
+    ),
+    "fsdd": Field(
+        "Free Spoken Digit Dataset, one speaker left out",
+        {"in_chans": 1, "channels": [16, 32, 64, 128]},
+        (1, 64, 101),
+        {"sample_rate": 8000, "f_max": 4000.0},
+        30,
+        ("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be trained whole.
+
+    Args:
+        fold: the speaker who is tested on; empty where the file has splits.
+        seed: of everything random.
+        exits: whether it has exits from the beginning, and learns with them.
+    """
+
+    fold: str
+    seed: int
+    exits: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return "-".join(filter(None, ("exits" if self.exits else "static", self.fold, str(self.seed))))
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One kind of head at all places, on a frozen network.
+
+    Args:
+        network: on which.
+        kind: which head.
+        way: by which labels.
+    """
+
+    network: Network
+    kind: str
+    way: str
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.network.name}/{self.kind.replace(', ', '-')}-{self.way}"
+
+
+def networks(place: Field, seeds: int) -> list[Network]:
+    """All of them, those without exits first."""
+    folds = place.folds or ("",)
+    return [Network(fold, seed, exits) for exits in (False, True) for seed in range(seeds) for fold in folds]
+
+
+def heads(place: Field, seeds: int) -> list[Heads]:
+    """All kinds on every network without exits."""
+    return [
+        Heads(network, kind, way)
+        for network in networks(place, seeds)
+        if not network.exits
+        for kind in (*KINDS, EQUAL)
+        for way in (WAYS if kind in TAUGHT else WAYS[:1])
+    ]
