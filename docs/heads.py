@@ -119,6 +119,13 @@ SHOWN = {
         "The feature map cut into patches; no prefix token.",
         "On CNN backbones, and wherever maps are large: the projection is most of its cost.",
     ),
+    "density": Head(
+        "all",
+        "none",
+        ("conv 3×3, 64\ndilated, ReLU", "conv 3×3, 64\ndilated, ReLU", "conv 1×1", "softplus"),
+        "The patches as a map. The class token is ignored. It answers a map, for the task `density`.",
+        "Where things are counted whose places are known, and there are too many to be told apart.",
+    ),
     "lens": Head(
         "none",
         "read",

@@ -74,20 +74,22 @@ def _numbers(thresholds) -> dict[str, list[Make]]:
     _, second, third = thresholds  # the first exit has nothing to agree with
     how = "change"
     half = torch.tensor([second, third]).median().item()
+    near, nearer = 1 / second - 1, 1 / third - 1  # so far apart are two exits in a row
+    among = 2 / (1 + 1 / second)  # the mean of two moves half as far
     return {
         "threshold": [
             lambda rows: Threshold((1.0, second, third), how),
             lambda rows: Threshold((0.5, None, half), how),
             lambda rows: Threshold((None, None, None), how),
         ],
-        "patience": [lambda rows: Patience(1, (0, 1, 2), 0.5, how), lambda rows: Patience(1, (0, 2), 1.0, how)],
+        "patience": [lambda rows: Patience(1, (0, 1, 2), near, how), lambda rows: Patience(1, (1, 2), nearer, how)],
         "patient-confident": [lambda rows: PatientConfident(1, half, (0, 1, 2), how)],
-        "vote": [lambda rows: Vote(2, (0, 1, 2), 0.5, how), lambda rows: Vote(2, (1, 2), 1.0, how)],
+        "vote": [lambda rows: Vote(2, (0, 1, 2), near, how), lambda rows: Vote(2, (1, 2), nearer, how)],
         "ensemble": [
-            lambda rows: Ensemble((0.5, second, third), (0, 1, 2), score=how),
+            lambda rows: Ensemble((0.5, among, third), (0, 1, 2), score=how),
             lambda rows: Ensemble((0.5, 0.5), (0, 2), ((1.0,), (0.2, 1.5)), ((0.0,), (0.3,)), how),
         ],
-        "cascade": [lambda rows: Cascade((0.5, second, third), (0, 1, 2), (((0.2,),), ((-0.1,),)), how)],
+        "cascade": [lambda rows: Cascade((0.5, second, third), (0, 1, 2), (((0.0,),), ((-0.1,),)), how)],
         "reliability": [
             lambda rows: Reliability(0.6, (0, 1), (((0.2, 1.0), (0.1, 0.5)), ((0.3, half), (0.2, 0.6))), how),
         ],

@@ -47,7 +47,7 @@ def test_no_room_but_tasks_knows_what_logits_are():
     found = [
         f"{file.relative_to(src)}:{node.lineno} {node.attr}"
         for file in src.rglob("*.py")
-        if file.name != "tasks.py"
+        if "tasks" not in file.parts
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in words
     ]

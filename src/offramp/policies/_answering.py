@@ -18,19 +18,18 @@ if TYPE_CHECKING:
 _PRICES = 60
 
 
-def searched(policy: Policy, seen: Seen, compares: bool = False) -> Iterable[tuple[float, ...]]:
+def searched(policy: Policy, seen: Seen) -> Iterable[tuple[float, ...]]:
     """Thresholds for a policy's own answers, from the frontier on the half of the table that it is chosen on.
 
     Args:
         policy: which answers at each of its exits, whatever its thresholds.
         seen: the table.
-        compares: whether the policy's scores see the answer before.
     """
-    for point in frontier(_answered(policy, seen, compares), _PRICES):
+    for point in frontier(_answered(policy, seen), _PRICES):
         yield tuple(1.0 if t is None else t for t in point.thresholds)
 
 
-def _answered(policy: Policy, seen: Seen, compares: bool) -> Columns:
+def _answered(policy: Policy, seen: Seen) -> Columns:
     """What the search reads: scores and quality of these answers, all heads on."""
     table, task, columns = seen.chosen, seen.task, seen.columns(seen.chosen)
     way = direction(task)
@@ -40,6 +39,6 @@ def _answered(policy: Policy, seen: Seen, compares: bool) -> Columns:
         decision = policy.step(state, Evidence(k, output, columns.scores[k], task))
         state, together = decision.state, output if decision.output is None else decision.output
         scores.append(task.score(policy.score, together, previous).double())
-        previous = together if compares else None
+        previous = together
         quality.append(way * task.quality(together, table.targets).double())
     return replace(columns, scores=torch.stack(scores), quality=torch.stack([*quality, columns.quality[-1]]))

@@ -73,7 +73,7 @@ class Cascade:
     def candidates(cls, seen: Seen) -> Iterable[Cascade]:
         """Links that are learned, thresholds of the search's frontier."""
         start = replace(fit_cascade(seen.fitted, seen.heads, seen.task), score=seen.score)
-        for thresholds in searched(start, seen, compares=True):
+        for thresholds in searched(start, seen):
             yield replace(start, thresholds=thresholds)
 
 

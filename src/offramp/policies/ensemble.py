@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from offramp.errors import UsageError
 from offramp.policies._answering import searched
@@ -21,7 +22,8 @@ class Ensemble:
     """Leave when the ensemble of the exits so far is sure (Zero Time Waste, 2106.05409).
 
     At the k-th exit that is asked, probabilities are combined as softmax(Σ_j weights[k][j] · log p_j + bias[k]), a
-    weighted geometric mean; for numbers it is the weighted mean. It costs next to nothing: the heads have run anyway.
+    weighted geometric mean; for numbers it is the weighted mean. A score that compares (``change``) compares with what
+    the exits before said together. It costs next to nothing: the heads have run anyway.
     As in the paper the final exit answers alone. Weights are fitted by ``fit_ensemble``.
 
     Args:
@@ -64,11 +66,17 @@ class Ensemble:
         output = evidence.output.float()[:, None]
         outputs = output if state[0].shape[1] == 0 else torch.cat([state[0], output], 1)
         k = outputs.shape[1] - 1
-        weights = output.new_tensor(self.weights[k]) if self.weights else output.new_full((k + 1,), 1 / (k + 1))
-        bias = output.new_tensor(self.biases[k]) if self.biases else output.new_zeros(output.shape[2])
-        together = evidence.task.ensemble(outputs.transpose(0, 1), weights, bias)
-        sure = evidence.task.score(self.score, together, None) >= self.thresholds[k]
+        together = self._together(outputs, evidence.task)
+        before = self._together(outputs[:, :k], evidence.task) if k else None
+        sure = evidence.task.score(self.score, together, before) >= self.thresholds[k]
         return Decision(sure, (outputs,), together)
+
+    def _together(self, outputs: Tensor, task: Task) -> Tensor:
+        """What exits ``(n, exits, num_outputs)`` say as one."""
+        k = outputs.shape[1] - 1
+        weights = outputs.new_tensor(self.weights[k]) if self.weights else outputs.new_full((k + 1,), 1 / (k + 1))
+        bias = outputs.new_tensor(self.biases[k]) if self.biases else outputs.new_zeros(outputs.shape[2])
+        return task.ensemble(outputs.transpose(0, 1), weights, bias)
 
     @classmethod
     def candidates(cls, seen: Seen) -> Iterable[Ensemble]:

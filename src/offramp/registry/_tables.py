@@ -74,6 +74,11 @@ HEADS = Table(
         "sl-vit": Entry(
             "offramp.heads.slvit:SLViT", "one narrow encoder layer on patches of the feature map", "2105.09121"
         ),
+        "density": Entry(
+            "offramp.heads.density:Density",
+            "dilated convolutions over the patch map, to a map whose sum is a number of things",
+            "1802.10062, 2005.07097",
+        ),
         "lens": Entry(
             "offramp.heads.lens:Lens",
             "what a head adds to the summary, through a frozen copy of the backbone's own norm and classifier",
@@ -233,8 +238,13 @@ RUNTIMES = Table(
 TASKS = Table(
     "task",
     {
-        "classification": Entry("offramp.tasks:Classification", "one class of several; accuracy"),
-        "counting": Entry("offramp.tasks:Counting", "one number; mean absolute error", "2105.09121, 2106.15183"),
+        "classification": Entry("offramp.tasks.classification:Classification", "one class of several; accuracy"),
+        "counting": Entry(
+            "offramp.tasks.counting:Counting", "one number; mean absolute error", "2105.09121, 2106.15183"
+        ),
+        "density": Entry(
+            "offramp.tasks.density:Density", "a map whose sum is the number; mean absolute error", "2005.07097"
+        ),
     },
     group="tasks",
 )
