@@ -1,12 +1,37 @@
 """What all tests stand on."""
 
 import functools
+import random
+import time
 
 import pytest
 import torch
 
 from offramp.export import pieces
 from offramp.export.parts import Link, Route, Segment
+
+_STARTED = time.monotonic()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--minutes", type=float, help="skip the tests that have not begun by then; which these are, --turn decides"
+    )
+    parser.addoption("--turn", default="", help="any word, such as a commit: another one gives another order")
+
+
+def pytest_collection_modifyitems(config, items):
+    """By turns: where time is short, each commit leaves out other tests. A file's tests share what they set up."""
+    if config.getoption("minutes") is not None:
+        files = sorted({item.path for item in items})
+        random.Random(config.getoption("turn")).shuffle(files)
+        items.sort(key=lambda item: files.index(item.path))
+
+
+def pytest_runtest_setup(item):
+    minutes = item.config.getoption("minutes")
+    if minutes is not None and time.monotonic() - _STARTED > 60 * minutes:
+        pytest.skip(f"no time left: the tests had {minutes:g} minutes, and another commit begins with others")
 
 
 @pytest.fixture(autouse=True)

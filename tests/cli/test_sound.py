@@ -88,6 +88,30 @@ def test_a_file_that_takes_windows_answers_as_the_model_does(road, cli, runtime)
     assert [row["label"] for row in rows] == ["high"] * 5
 
 
+def test_a_runtime_evaluates_on_clips(road, cli):
+    clips, runtime = road / "clips", ("--runtime", "onnxruntime")
+    own, found = (
+        json.loads(cli("evaluate", road / "model", clips, "--batch", "8", *more, "--json")[1]) for more in ((), runtime)
+    )
+    assert found["samples"] == own["samples"] == 24
+    assert found["static"]["value"] == own["static"]["value"]
+    assert found["dynamic"]["exit_shares"] == pytest.approx(own["dynamic"]["exit_shares"])
+
+
+@pytest.mark.parametrize("prepares", [True, False], ids=["windows", "images"])
+def test_a_file_is_calibrated_and_timed_on_clips(road, cli, tmp_path, prepares):
+    file, clips = tmp_path / "m.onnx", road / "clips"
+    assert cli("export", road / "model", file, *(["--preprocess"] if prepares else []))[0] == 0
+    code, said, error = cli("calibrate", file, clips, "--max-drop", "10", "--json")
+    assert code == 0, error
+    found, own = json.loads(said)["provenance"], offramp.load(road / "model")[1].provenance
+    assert found["data"]["split"] == "validation"
+    assert found["expected"]["static_accuracy"] == own["expected"]["static_accuracy"]
+    code, said, error = cli("bench", file, clips, "--batch", "4", "--images", "8", "--json")
+    assert code == 0, error
+    assert json.loads(said)["rows"][0]["batch"] == 4
+
+
 def test_the_transform_travels_with_the_model_and_replay_is_the_live_run(road, tmp_path):
     model, policy = offramp.load(road / "model")
     assert model.input == offramp.inputs.LogMelInput((1, 32, 40), 8_000, 0.5, 256)
