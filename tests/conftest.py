@@ -47,11 +47,16 @@ def _one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def _operators_read_once():
-    """Each export reads the source of some five hundred ONNX operators anew, a third of the time of a small one."""
+    """Each piece of an export reads the source of some five hundred ONNX operators anew, and lists torch's own."""
     try:
+        from torch._export import utils
         from torch.onnx._internal._lazy_import import onnxscript_apis
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
 
         onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
+        name = "_collect_all_valid_cia_ops_for_namespace"
+        setattr(utils, name, functools.cache(getattr(utils, name)))
+        ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
     except (ImportError, AttributeError):
         return  # private names: without them tests take longer, and nothing else
 

@@ -31,6 +31,7 @@ class Files:
 
     def __init__(self, place: Field, work: Path, splits: Splits, folder: Path) -> None:
         self.place, self.work, self.splits, self.folder = place, work, splits, folder
+        self._models: dict[tuple[str, int], EarlyExitModel] = {}
 
     def dynamic(self, run: Run, int8: bool) -> Path:
         """A file with every exit and no router: who is not sure goes on."""
@@ -60,7 +61,10 @@ class Files:
 
     def model(self, run: Run) -> EarlyExitModel:
         """A finished run's model."""
-        return trained(run.seeded(0), self.place, self.work, len(self.splits.classes or ()))
+        key = run.name, len(run.exits)
+        if key not in self._models:
+            self._models[key] = trained(run.seeded(0), self.place, self.work, len(self.splits.classes or ()))
+        return self._models[key]
 
     def _examples(self, model: EarlyExitModel) -> list[Tensor]:
         return [x for x, _ in loader(spaced(self.splits.train, _SAMPLES), model.input, 32)]
