@@ -17,8 +17,7 @@ _AUGMENT = {
 }
 NETWORK: dict[str, Any] = {
     "batch_size": 64,
-    "optimizer": "nmuon",
-    "learning_rate": 0.004,
+    "learning_rate": 0.002,
     "weight_decay": 0.05,
     "warmup_epochs": 2,
     "ema": 0.99,
@@ -84,7 +83,7 @@ FIELDS = {
         {"in_chans": 1, "channels": [32, 64, 128, 256]},
         (1, 64, 101),
         {},
-        40,
+        30,
     ),
     "fsdd": Field(
         "Free Spoken Digit Dataset, one speaker left out",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offramp.data.arrays import read_arrays
+from offramp.data.marked import marked, of_ones
 from offramp.data.samples import SPLITS, Samples, from_pixels
 from offramp.errors import DataError
 from offramp.inputs import Input
@@ -19,10 +21,12 @@ from offramp.inputs._decode import check_size
 Arrays = Mapping[str, np.ndarray]
 
 _JOINED = ("bytes", "offsets", "labels")
+_MARKED = ("bytes", "offsets", "points_xy", "point_offsets")
 _WANTED = (
     *(f"{axis}_{split}" for split in SPLITS for axis in "xy"),
     *(f"{split}_{part}" for split in SPLITS for part in _JOINED),
     *_JOINED,
+    *_MARKED[2:],
     "split",
     "classes",
 )
@@ -31,11 +35,13 @@ _WANTED = (
 def read_npz(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list[str] | None]:
     """The splits of an ``.npz`` file and its class names. Nothing in the file can run code.
 
-    Four forms are known, for each split ``S`` of train, validation and test; a file may hold some of them only:
+    These forms are known, for each split ``S`` of train, validation and test; a file may hold some of them only:
     ``x_S`` (pixels, ``(n, h, w)`` or ``(n, h, w, 3)`` uint8) with ``y_S``;
     ``S_bytes``, ``S_offsets``, ``S_labels`` (files joined, file i at ``offsets[i]:offsets[i + 1]``);
     ``bytes``, ``offsets``, ``labels`` and ``split``, the split's name for each sample; the same without ``split``, all
-    of it one. ``classes`` names the classes.
+    of it one; and these two with ``points_xy`` ``(points, 2)`` and ``point_offsets`` in place of labels: points
+    ``point_offsets[i]:point_offsets[i + 1]`` are marked on image i, and their number is its label. ``classes`` names
+    the classes.
 
     Labels are integers, within the class names where there are any, or finite numbers. An image that turns out to be
     damaged is named by its split and its number there, from 0.
@@ -60,8 +66,12 @@ def read_npz(path: Path, kind: type[Input]) -> tuple[dict[str, Samples], list[st
 
 
 def _splits(arrays: Arrays, path: Path, kind: type[Input], classes: int | None) -> dict[str, Samples]:
-    if arrays.keys() >= {*_JOINED}:
-        everything = _encoded([arrays[part] for part in _JOINED], str(path), kind, classes)
+    marks = arrays.keys() >= {*_MARKED}
+    if marks or arrays.keys() >= {*_JOINED}:
+        if marks:
+            everything = _with_points(arrays, str(path), kind)
+        else:
+            everything = _encoded([arrays[part] for part in _JOINED], str(path), kind, classes)
         if "split" not in arrays:
             return {"all": everything}
         split = arrays["split"]
@@ -106,6 +116,26 @@ def _encoded(arrays: Sequence[np.ndarray], where: str, kind: type[Input], classe
     if (turns := np.flatnonzero(offsets[1:] < offsets[:-1])).size:
         raise DataError(f"the offsets of {where} do not rise: image {turns[0]} would end before it begins")
     return Samples(partial(_decode, kind, where, joined, offsets), targets)
+
+
+def _with_points(arrays: Arrays, where: str, kind: type[Input]) -> Samples:
+    points, offsets = arrays["points_xy"], arrays["point_offsets"]
+    if points.dtype.kind not in "fiu" or points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise DataError(f"points are pairs of finite numbers; those of {where} are {points.dtype} {points.shape}")
+    if (
+        offsets.dtype.kind not in "iu"
+        or offsets.ndim != 1
+        or not len(offsets)
+        or len(offsets) != len(arrays["offsets"])
+    ):
+        raise DataError(
+            f"the point_offsets of {where} are {offsets.dtype} {offsets.shape}: they are one more than images"
+        )
+    if offsets[0] < 0 or offsets[-1] > len(points) or (offsets[1:] < offsets[:-1]).any():
+        raise DataError(f"the point_offsets of {where} do not rise from 0 to its {len(points)} points")
+    bounds = offsets.astype(np.int64)
+    images = _encoded([arrays["bytes"], arrays["offsets"], np.diff(bounds)], where, kind, None)
+    return marked(images.read, [of_ones(points[a:b]) for a, b in pairwise(bounds)], kind)
 
 
 def _decode(kind: type[Input], where: str, joined: np.ndarray, offsets: np.ndarray, i: int) -> Any:

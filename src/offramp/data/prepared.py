@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from offramp._batches import loaded
 from offramp.data.samples import Samples
 from offramp.errors import UsageError
-from offramp.inputs import Input
+from offramp.inputs import Input, Labelled
 
 
 class Prepared(Dataset[tuple[Any, Any]]):
     """Samples as an input prepares them, such as normalised images ``(C, H, W)``, with their targets.
+
+    Where augmentation moves what a target speaks of, the target is the one that the transform gives (``Labelled``).
 
     An index is a number, or ``(epoch, number)``: random augmentation then depends on seed, epoch and number alone, so
     it is the same whatever process or worker does it, and the same again after a resume.
@@ -53,7 +55,8 @@ class Prepared(Dataset[tuple[Any, Any]]):
         if self.seed is None:
             return self.transform(sample), target
         with _seeded(self.seed, epoch, i):
-            return self.transform(sample), target
+            found = self.transform(sample)
+        return (found.inputs, found.target) if isinstance(found, Labelled) else (found, target)
 
 
 def loader(samples: Samples, model_input: Input, batch_size: int = 64, workers: int = 0) -> DataLoader[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from offramp.data.folder import read_folder
 from offramp.data.huggingface import PREFIX as HF_PREFIX
 from offramp.data.huggingface import is_saved, read_huggingface
+from offramp.data.marked import is_disco, is_shanghaitech, read_disco, read_shanghaitech
 from offramp.data.npz import read_npz
 from offramp.data.samples import Samples, Splits, complete, from_pixels
 from offramp.data.shards import read_shards
@@ -30,7 +31,8 @@ def open_splits(
 
     Args:
         source: ``digits``; the path of an ``.npz`` file; the path of a folder with one sub-folder a class, or with
-            ``train``, ``validation`` and ``test`` above them, or with the lists of Speech Commands; ``.tar`` shards of
+            ``train``, ``validation`` and ``test`` above them, or with the lists of Speech Commands, or laid out as
+            ShanghaiTech or DISCO, where images have points; ``.tar`` shards of
             WebDataset, as one path or a pattern; ``torchvision/NAME``, a data set of torchvision; ``hf/OWNER/NAME``,
             one of Hugging Face, or the folder of one that was saved to disk.
         validation: how many samples, or what share of them, to cut for validation where the source has no such split.
@@ -58,6 +60,10 @@ def open_splits(
         parts, classes = read_huggingface(Path(name), holds)
     elif is_speech_commands(Path(name)):
         parts, classes = read_speech_commands(Path(name), holds)
+    elif is_shanghaitech(Path(name)):
+        parts, classes = read_shanghaitech(Path(name), holds), None
+    elif is_disco(Path(name)):
+        parts, classes = read_disco(Path(name), holds), None
     elif Path(name).is_dir():
         parts, classes = read_folder(Path(name), holds)
     else:

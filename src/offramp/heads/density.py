@@ -35,8 +35,10 @@ class Density(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise((tap.dim, *widths)):
             layers += [nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU()]
-        self.maps = nn.Sequential(*layers, nn.Conv2d(widths[-1], num_outputs, 1))
-        nn.init.constant_(self.maps[-1].bias, math.log(math.expm1(1 / (tap.grid[0] * tap.grid[1]))))
+        last = nn.Conv2d(widths[-1], num_outputs, 1)
+        self.maps = nn.Sequential(*layers, last)
+        assert last.bias is not None
+        nn.init.constant_(last.bias, math.log(math.expm1(1 / (tap.grid[0] * tap.grid[1]))))
 
     def forward(self, tokens: Tensor, side: Tensor | None = None) -> Tensor:
         """``(B, prefix + h·w, dim)`` and ``side`` ``(B, k, dim)`` to maps ``(B, num_outputs, h, w)``."""

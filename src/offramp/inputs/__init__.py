@@ -4,8 +4,20 @@ A new kind is one file here and one line in ``offramp.registry.INPUTS``.
 """
 
 from offramp.inputs._input import Input, input_from_json, input_to_json
+from offramp.inputs._labelled import Labelled
 from offramp.inputs._one import OneTensor
 from offramp.inputs.image import ImageInput
 from offramp.inputs.log_mel import LogMelInput
+from offramp.inputs.points import Marked, PointsInput
 
-__all__ = ["ImageInput", "Input", "LogMelInput", "OneTensor", "input_from_json", "input_to_json"]
+__all__ = [
+    "ImageInput",
+    "Input",
+    "Labelled",
+    "LogMelInput",
+    "Marked",
+    "OneTensor",
+    "PointsInput",
+    "input_from_json",
+    "input_to_json",
+]

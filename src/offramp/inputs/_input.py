@@ -42,6 +42,10 @@ class Input(Protocol):
     def read(file: str | Path | BinaryIO, what: str | None = None) -> Any:
         """The sample in a file, which is called ``what`` in the ``DataError`` for one that cannot be read."""
 
+    @staticmethod
+    def marked(sample: Any, points: Any, weights: Any) -> Any:
+        """A sample on which its source knows points ``(n, 2)`` that count ``(n,)``; itself, if they are of no use."""
+
     @classmethod
     def for_backbone(cls, model: Any, size: tuple[int, int, int], **options: Any) -> Any:
         """The input of a timm model that reads ``size`` (channels, height, width). Raises ``UsageError``."""
@@ -50,7 +54,10 @@ class Input(Protocol):
         """What timm's ``pretrained_cfg`` says of it: ``input_size`` and what else timm asks for there."""
 
     def transform(self, augment: Mapping[str, Any] | None = None) -> Callable[[Any], Any]:
-        """From a sample to a prepared one, without a batch dimension; for training where ``augment`` says how."""
+        """From a sample to a prepared one, without a batch dimension; for training where ``augment`` says how.
+
+        Where training changes the target with the sample, to a ``Labelled``.
+        """
 
     def raw(self, sample: Any) -> Inputs:
         """A raw batch of one sample."""

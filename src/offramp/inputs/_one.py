@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,11 @@ class OneTensor:
     def raw_shapes(self) -> Mapping[str, tuple[int | str, ...]]:
         """Raises ``UsageError``: samples cannot be prepared in a file."""
         raise self._cannot()
+
+    @staticmethod
+    def marked(sample: Any, points: np.ndarray, weights: np.ndarray) -> Any:
+        """A sample on which its source knows points ``(n, 2)`` that count ``(n,)``: itself, unless an input uses them."""
+        return sample
 
     def pretrained_cfg(self) -> dict[str, Any]:
         """Its size."""

@@ -264,6 +264,11 @@ INPUTS = Table(
     "input",
     {
         "image": Entry("offramp.inputs.image:ImageInput", "an image, prepared by timm's transforms"),
+        "points": Entry(
+            "offramp.inputs.points:PointsInput",
+            "an image with points on it, which move with it in training: for counting",
+            "2005.07097",
+        ),
         "log-mel": Entry(
             "offramp.inputs.log_mel:LogMelInput", "a clip of sound as a log-mel image, by torchaudio", "2105.09121"
         ),

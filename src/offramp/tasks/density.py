@@ -42,7 +42,7 @@ class Density(Counting):
         """Maps between the target and the teacher's answer, on the answer's grid; numbers where the target is one."""
         if target.ndim == 1:
             return super().taught(target, self.keep(answer.float()), weight, temperature)
-        return regridded(target.float(), answer.shape[-2:]).lerp(answer.float(), weight)
+        return regridded(target.float(), (answer.shape[-2], answer.shape[-1])).lerp(answer.float(), weight)
 
     def distillation(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """As the loss of a map, mean over the batch."""

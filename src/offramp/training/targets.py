@@ -63,7 +63,7 @@ class Targets:
             if len(inputs) % 2:
                 raise UsageError(f"mixing pairs the samples of a batch, and this one has {len(inputs)}")
             inputs, weights = self._mixup(len(inputs))(inputs.clone(), samples)
-            targets = weights @ targets
+            targets = torch.tensordot(weights, targets, 1)
         if self.teacher is not None:
             answers = self.teacher(inputs, self.model.input)
             targets = task.taught(targets, answers, self.teacher.weight, self.teacher.temperature)
