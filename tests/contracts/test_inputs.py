@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from offramp.inputs import ImageInput, LogMelInput
+from offramp.inputs import ImageInput, LogMelInput, PointsInput
 from offramp.registry import INPUTS
 from offramp.testing import check_input
 
@@ -25,6 +25,10 @@ EXAMPLES = {
     "image": [
         (ImageInput((3, 24, 24), crop_pct=0.9), "a.png", image),
         (ImageInput((1, 16, 20), mean=(0.5,), std=(0.5,)), "a.jpg", image),
+    ],
+    "points": [
+        (PointsInput((3, 24, 32)), "a.png", image),
+        (PointsInput((1, 16, 20), mean=(0.5,), std=(0.5,), cell=4, spread=1.5), "a.jpg", image),
     ],
     "log-mel": [
         (LogMelInput((3, 32, 40), 8_000, 0.5, 256), "a.wav", sound),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -118,9 +119,7 @@ def _read_at(read: Callable[[str], Any], names: list[str], i: int) -> Any:
 
 def _heads(file: Path) -> np.ndarray:
     """The points in one of ShanghaiTech's files, ``(n, 2)``: a struct in a cell in a struct."""
-    if file.exists() and file.stat().st_size > _POINTS_FILE:
-        raise DataError(f"{file} has {file.stat().st_size} bytes; files of points of up to {_POINTS_FILE} are read")
-    info = _mat(file, "image_info")
+    info = _mat(file, "image_info", _POINTS_FILE)
     try:
         points = np.asarray(info[0, 0]["location"][0, 0], dtype=np.float64)
     except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -143,17 +142,19 @@ def _blocks(values: Any) -> Marks:
     return Marks(np.stack([columns, rows], 1) * _BLOCK + centre, sums[rows, columns])
 
 
-def _mat(file: Path, name: str) -> Any:
-    """A variable of one of MATLAB's files. Raises ``DataError``."""
+def _mat(file: Path, name: str, largest: float = math.inf) -> Any:
+    """A variable of one of MATLAB's files of at most so many bytes. Raises ``DataError``."""
     from scipy.io import loadmat, whosmat
 
+    if not file.exists():
+        raise DataError(f"there is no file {file}")
+    if (size := file.stat().st_size) > largest:
+        raise DataError(f"{file} has {size} bytes; files of points of up to {largest} are read")
     try:
         shapes = {found: shape for found, shape, _ in whosmat(file)}
         if name in shapes and np.prod(shapes[name], dtype=np.float64) > MAX_PIXELS:
             raise DataError(f"{name} in {file} has the shape {shapes[name]}, more than any image that is read")
         values = loadmat(file, variable_names=[name])[name]
-    except FileNotFoundError:
-        raise DataError(f"there is no file {file}") from None
     except KeyError:
         raise DataError(f"{file} holds no {name!r}") from None
     except DataError:

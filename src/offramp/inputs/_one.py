@@ -35,7 +35,7 @@ class OneTensor:
 
     @staticmethod
     def marked(sample: Any, points: np.ndarray, weights: np.ndarray) -> Any:
-        """A sample on which its source knows points ``(n, 2)`` that count ``(n,)``: itself, unless an input uses them."""
+        """A sample whose source knows points ``(n, 2)`` that count ``(n,)``: itself, unless an input uses them."""
         return sample
 
     def pretrained_cfg(self) -> dict[str, Any]:

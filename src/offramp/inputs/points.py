@@ -200,6 +200,7 @@ class _Moving:
         points = KeyPoints(inside, canvas_size=(image.height, image.width))
         image, points = self.inner(*show(image, points))
         there = points.as_subclass(Tensor)
-        shown = ((there >= -0.5) & (there < torch.tensor([width, height]) - 0.5)).all(1)
+        # torchvision scales from the corner of an image and mirrors at the middle of its pixels: a pixel to either side
+        shown = ((there > -1) & (there < torch.tensor([width, height]))).all(1)
         prepared: Tensor = self.normalise(image).as_subclass(Tensor)
         return Labelled(prepared, reads.map_of(there[shown], torch.from_numpy(sample.weights)[shown]))

@@ -51,7 +51,8 @@ class Features:
         self.source, self.folder = model, Path(folder)
         self.blocks = tuple(sorted({int(after) for after in model.after}))
         shapes = {str(block): _shape(model.backbone.taps[block - 1]) for block in self.blocks}
-        self.model: EarlyExitModel = _View(model, FeatureInput({**shapes, _FINAL: (model.num_outputs,)}))
+        final = model.task.shape(model.tap(len(model.exits)), model.num_outputs)
+        self.model: EarlyExitModel = _View(model, FeatureInput({**shapes, _FINAL: final}))
         """The model that reads features."""
 
     def of(self, samples: Data, name: str, batch_size: int = 64, progress: bool = False) -> Samples:
