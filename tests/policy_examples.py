@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from offramp.policies import Policy
 from offramp.policies.cascade import Cascade
 from offramp.policies.ensemble import Ensemble
+from offramp.policies.expected_error import ExpectedError
 from offramp.policies.forced import Forced
 from offramp.policies.gates import Gates
 from offramp.policies.patience import Patience, PatientConfident
@@ -66,8 +68,14 @@ def _classes(thresholds) -> dict[str, list[Make]]:
                 (0, 1, 2),
             ),
         ],
+        "expected-error": [],
         "forced": [lambda rows: Forced(tuple((rows % 4).tolist()), 3)],
     }
+
+
+def middle(change):
+    """Weights that expect an error of a half where two exits in a row are so far apart."""
+    return (math.log(0.5) - math.log1p(change), 0.0, 1.0)
 
 
 def _numbers(thresholds) -> dict[str, list[Make]]:
@@ -95,5 +103,9 @@ def _numbers(thresholds) -> dict[str, list[Make]]:
         ],
         "gates": [],
         "scheduler": [],
+        "expected-error": [
+            lambda rows: ExpectedError(0.5, (0, 1, 2), ((5.0, 0.0, 0.0), middle(near), middle(nearer))),
+            lambda rows: ExpectedError(0.5, (1,), (middle(near),)),
+        ],
         "forced": [lambda rows: Forced(tuple((rows % 4).tolist()), 3, how)],
     }

@@ -273,3 +273,53 @@ def test_a_policy_with_a_promise_says_so():
     assert calibrate(table, costs, risk=0.1, seed=7).provenance["guarantee"]["seed"] == 7
     with pytest.raises(UsageError, match="seed belongs to a promise about risk"):
         calibrate(table, costs, max_drop=0.1, seed=0)
+
+
+NUMBERS = torch.tensor([[[1.0], [9.0], [4.0]], [[2.0], [5.0], [4.5]], [[2.0], [4.0], [8.0]]])
+
+
+def counted(targets=(2.0, 5.0, 4.0)):
+    return ExitTable(NUMBERS, torch.tensor(targets), (1, 2, 3), ("linear", "linear", "final"), "counting")
+
+
+def test_numbers_are_off_or_moved_by_more_than_was_allowed():
+    table, task = counted(), Counting()
+    assert exit_losses(table, task, "off-by-3").tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert exit_losses(table, task, "off-by-3.5").tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert exit_losses(table, task, "off-by-4").tolist() == [[0] * 3] * 3, "more than, not as much as"
+    assert exit_losses(table, task, "moved-by-3").tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
+    for loss in ("off-by-3", "moved-by-0"):
+        with pytest.raises(UsageError, match="is for numbers, and classification answers classes"):
+            loss_of(loss, torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), Classification())
+    with pytest.raises(UsageError, match="asks what is true"):
+        loss_of("off-by-1", NUMBERS[0], NUMBERS[2], None, task)
+
+
+@pytest.mark.parametrize("loss", ["off-by", "off-by-x", "off-by--1", "moved-by-3 ", "of-by-3"])
+def test_a_loss_that_is_none_is_named(loss):
+    with pytest.raises(UsageError, match="loss of risk control"):
+        calibrate(counted(), simple_costs(2), risk=0.2, loss=loss)
+
+
+def test_a_risk_that_the_full_model_does_not_keep_is_out_of_reach():
+    with pytest.raises(GoalError, match=r"itself gives an answer more than 3 away from the truth in 33\.3 %"):
+        calibrate(counted(), simple_costs(2), risk=0.2, loss="off-by-3", method="naive")
+
+
+@pytest.mark.parametrize("method", ["ucb", "ltt", "crc"])
+@pytest.mark.parametrize("order", ["random", "sorted"])
+def test_off_by_three_is_promised_and_kept(method, order):
+    """Frames in the order of their heads, as a video of a filling platform has them."""
+    broken = 0
+    for seed in range(40):
+        g = torch.Generator().manual_seed(seed)
+        truth = torch.rand(2000, generator=g) * 30
+        said = truth + torch.randn(4, 2000, generator=g) * (1 + truth / 8) * torch.tensor([1.2, 0.8, 0.5, 0.3])[:, None]
+        rows = truth[:1000].argsort() if order == "sorted" else torch.arange(1000)
+        names = ("linear", "linear", "linear", "final")
+        seen = ExitTable(said[:, rows, None], truth[rows], (1, 2, 3, 4), names, "counting")
+        policy = calibrate(seen, simple_costs(3), risk=0.15, loss="off-by-3", method=method)
+        rest = ExitTable(said[:, 1000:, None], truth[1000:], (1, 2, 3, 4), names, "counting")
+        trace = replay(policy, rest)
+        broken += float(((trace.output[:, 0] - rest.targets).abs() > 3).double().mean()) > 0.15 + 0.02
+    assert broken <= 4 if method != "crc" else broken <= 20

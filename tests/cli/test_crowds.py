@@ -144,13 +144,15 @@ class Killed:
 
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(road, tmp_path):
     samples = open_splits(road / "crowds.npz", kind="points").train
-    options = {"batch_size": 16, "precision": "fp32", "device": "cpu", "augment": {}, "checkpoint_seconds": 0.0, "epochs": 1}
+    options = {"batch_size": 16, "precision": "fp32", "device": "cpu", "augment": {}, "epochs": 1}
+    options["checkpoint_seconds"] = 0.0
     ends = []
     for name, kills in (("one", False), ("two", True)):
         model, _ = offramp.load(road / "model")
         if kills:
+            killed = Samples(Killed(samples.read, 100), samples.targets)
             with pytest.raises(KeyboardInterrupt):
-                offramp.train(model, Samples(Killed(samples.read, 100), samples.targets), folder=tmp_path / name, **options)
+                offramp.train(model, killed, folder=tmp_path / name, **options)
             model, _ = offramp.load(road / "model")
         offramp.train(model, samples, folder=tmp_path / name, **options)
         ends.append(model.state_dict())

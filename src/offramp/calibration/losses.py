@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from offramp.errors import UsageError
+from offramp.registry import unknown
 from offramp.tasks import Task
 from offramp.types import ExitTable
 
 LOSSES = ("disagreement", "gap", "brier")
+BEYOND = ("off-by-3", "moved-by-3")
+"""Examples of losses with a number of one's own, for tasks that answer numbers."""
+_BEYOND = re.compile(r"(off|moved)-by-(\d+(?:\.\d+)?)")
 IN_WORDS = {
     "disagreement": "another answer than the full model's",
     "gap": "a wrong answer where the full model's is right",
@@ -19,30 +26,64 @@ IN_WORDS = {
 """What a loss of 1 is; ``error`` can be watched, and nothing is promised about it."""
 
 
+def check_loss(kind: str, what: str, known: Sequence[str] = LOSSES) -> None:
+    """Raise ``UsageError`` for a loss that is none of the known ones, nor one with a number of its own.
+
+    Args:
+        kind: the loss.
+        what: what to call it: a loss of what.
+        known: the names there are.
+    """
+    if kind not in known and not _BEYOND.fullmatch(kind):
+        raise UsageError(unknown(what, kind, (*known, *BEYOND)))
+
+
+def in_words(kind: str) -> str:
+    """What a loss of 1 is."""
+    if beyond := _BEYOND.fullmatch(kind):
+        what = "the truth" if beyond[1] == "off" else "what the full model says"
+        return f"an answer more than {beyond[2]} away from {what}"
+    return IN_WORDS[kind]
+
+
 def loss_of(kind: str, output: Tensor, full: Tensor, targets: Tensor | None, task: Task) -> Tensor:
     """What each answer loses against the full model's, ``(B,)``, float64 between 0 and 1.
 
     Args:
         kind: ``disagreement``, 1 where the answer is another (needs no targets); ``gap``, 1 where it is wrong and the
-            full model's is right; ``brier``, by how much the Brier score is worse, at least 0 and halved.
+            full model's is right; ``brier``, by how much the Brier score is worse, at least 0 and halved. For numbers
+            ``moved-by-3``, 1 where it is more than 3 away from the full model's (needs no targets), and ``off-by-3``,
+            1 where it is more than 3 away from the truth, whatever the full model says; with any number in place of 3.
         output: what was answered, ``(B, num_outputs)``.
         full: what the full model says of the same samples, ``(B, num_outputs)``.
         targets: what is true, ``(B,)``.
         task: what an output means.
 
     Raises:
-        UsageError: a loss for classes and another task, or one that asks for targets and none.
+        UsageError: a loss for classes and another task, or the other way round; one that asks for targets and none.
     """
+    if beyond := _BEYOND.fullmatch(kind):
+        return _beyond(beyond[1], float(beyond[2]), output, full, targets, task)
     if kind == "disagreement":
         return (task.answer(output) != task.answer(full)).double()
     if not task.classes:
-        raise UsageError(f"the loss {kind!r} is for classes; for {task.name} there is 'disagreement'")
+        others = ", ".join(map(repr, ("disagreement", *BEYOND)))
+        raise UsageError(f"the loss {kind!r} is for classes; for {task.name} there are {others}")
     if targets is None:
         raise UsageError(f"the loss {kind!r} asks what is true: give the targets too")
     if kind == "gap":
         right = task.answer(output) == targets
         return ((task.answer(full) == targets) & ~right).double()
     return ((_brier(output, targets, task) - _brier(full, targets, task)) / 2).clamp(0, 1)
+
+
+def _beyond(what: str, limit: float, output: Tensor, full: Tensor, targets: Tensor | None, task: Task) -> Tensor:
+    if task.classes:
+        raise UsageError(f"'{what}-by-{limit:g}' is for numbers, and {task.name} answers classes")
+    if what == "off" and targets is None:
+        raise UsageError(f"the loss 'off-by-{limit:g}' asks what is true: give the targets too")
+    reference = task.answer(full) if what == "moved" or targets is None else targets
+    return ((task.answer(output).double() - reference.double()).abs() > limit).double()
 
 
 def exit_losses(table: ExitTable, task: Task, kind: str, entry: Tensor | None = None) -> Tensor:

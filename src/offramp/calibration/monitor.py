@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from offramp.calibration.losses import IN_WORDS, loss_of
+from offramp.calibration.losses import IN_WORDS, check_loss, in_words, loss_of
 from offramp.errors import ArtifactError, DataError, UsageError
 from offramp.policies import Policy
-from offramp.registry import unknown
 from offramp.tasks import Task, get_task
 
 WATCHED = tuple(IN_WORDS)
@@ -47,7 +46,7 @@ class Monitor:
     Args:
         risk: the mean loss that was promised, between 0 and 1.
         level: how often an alarm may be false, once for the whole stream, between 0 and 1.
-        loss: what is watched: ``disagreement``, ``gap`` or ``brier`` (``calibration.losses``), or ``error``, being
+        loss: what is watched: a loss of ``calibration.losses``, such as ``disagreement``, or ``error``, being
             wrong.
         digest: of the table that the promise was made on, if one was.
         samples: how many answers it has seen.
@@ -71,8 +70,7 @@ class Monitor:
     at: int | None = None
 
     def __post_init__(self) -> None:
-        if self.loss not in WATCHED:
-            raise UsageError(unknown("loss to monitor", self.loss, WATCHED))
+        check_loss(self.loss, "loss to monitor", WATCHED)
         if not 1e-12 <= self.risk < 1:
             raise UsageError(f"risk is {self.risk:g}; it is a share of cases, between 1e-12 and 1")
         if not 1e-12 <= self.level < 1:
@@ -102,7 +100,7 @@ class Monitor:
     @property
     def sentence(self) -> str:
         """What there is to say, for a person."""
-        what, seen = IN_WORDS[self.loss], f"{self.samples:,} {'answer' if self.samples == 1 else 'answers'}"
+        what, seen = in_words(self.loss), f"{self.samples:,} {'answer' if self.samples == 1 else 'answers'}"
         if self.mean is None:
             return f"No answers yet: {what} is allowed in at most {100 * self.risk:g} % of cases."
         if self.at is None:
@@ -138,7 +136,8 @@ class Monitor:
 
         Args:
             output: what was answered, ``(B, num_outputs)``.
-            full: what the full model says of the same samples, ``(B, num_outputs)``; ``error`` does not need it.
+            full: what the full model says of the same samples, ``(B, num_outputs)``; ``error`` and
+                ``off-by-3`` do not need it.
             targets: what is true, ``(B,)``; ``disagreement`` does not need it.
             task: what an output means, classes if not given.
 
@@ -153,9 +152,9 @@ class Monitor:
         if output.isnan().any() or (full is not None and full.isnan().any()):
             raise DataError("some outputs are no numbers (NaN)")
         if self.loss != "error":
-            if full is None:
+            if full is None and not self.loss.startswith("off-by-"):
                 raise UsageError(f"the loss {self.loss!r} asks what the full model says: give full too")
-            return self.update(loss_of(self.loss, output, full, targets, meaning))
+            return self.update(loss_of(self.loss, output, output if full is None else full, targets, meaning))
         if targets is None or not meaning.classes:
             raise UsageError("the loss 'error' asks what is true of classes: give their targets")
         return self.update((meaning.answer(output) != targets).double())

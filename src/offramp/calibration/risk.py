@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offramp.calibration.bounds import p_value, refuted
-from offramp.calibration.losses import IN_WORDS, LOSSES, exit_losses
+from offramp.calibration.losses import check_loss, exit_losses, in_words
 from offramp.calibration.order import random_order
 from offramp.errors import DataError, GoalError, UsageError
 from offramp.registry import unknown
@@ -63,7 +63,8 @@ def control(
         risk: the share that is allowed, between 1e-12 and 1.
         delta: how often the promise of ``ucb`` and ``ltt`` may fail.
         method: one of ``METHODS``.
-        loss: one of ``LOSSES``; ``calibration.losses.loss_of`` says what each is.
+        loss: one of ``LOSSES``, or for numbers ``off-by-3`` and ``moved-by-3`` with any number;
+            ``calibration.losses.loss_of`` says what each is.
         seed: of the order in which ``ucb`` reads the samples.
         bias: with which the router says where samples enter, fixed before this table was seen; everybody enters at the
             cheapest path if not given.
@@ -79,8 +80,7 @@ def control(
     """
     if method not in METHODS:
         raise UsageError(unknown("method of risk control", method, METHODS))
-    if loss not in LOSSES:
-        raise UsageError(unknown("loss of risk control", loss, LOSSES))
+    check_loss(loss, "loss of risk control")
     if not 0 < delta < 1:
         raise UsageError(f"a confidence of {1 - delta:g} is none; it lies between 0 and 1")
     if not _LEAST <= risk < 1:
@@ -97,6 +97,11 @@ def control(
     scores, per_exit = _met(columns, entry)[:, order], per_exit[:, order]
     grid = np.linspace(1, 0, _GRID)
     chosen = last_passed(grid, lambda threshold: losses_at(scores, per_exit, threshold), risk, delta, method)
+    if chosen is None and (own := float(per_exit[-1].mean())) > risk:
+        raise GoalError(
+            f"a risk of {risk:g} is out of reach: the full model itself gives {in_words(loss)} in {100 * own:.3g} % of "
+            "cases"
+        )
     if chosen is None:
         needed = samples_needed(risk, delta, method)
         raise GoalError(
@@ -197,7 +202,7 @@ def samples_needed(risk: float, delta: float, method: str) -> int:
 
 
 def _sentence(method: str, loss: str, risk: float, delta: float) -> str:
-    what = IN_WORDS[loss]
+    what = in_words(loss)
     if method == "naive":
         return f"No promise: on the calibration samples, {what} in at most {100 * risk:g} % of cases."
     sure = "on average over calibration sets" if method == "crc" else f"with {100 * (1 - delta):g} % confidence"

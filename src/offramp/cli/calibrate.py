@@ -73,7 +73,11 @@ def command(
         typer.Option(help="How --risk is bounded: ucb, ltt, crc, or naive (no promise).", show_default="ucb"),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="What --risk counts: disagreement, gap, brier.", show_default="disagreement")
+        str | None,
+        typer.Option(
+            help="What --risk counts: disagreement, gap, brier; off-by-3, moved-by-3 for numbers.",
+            show_default="disagreement",
+        ),
     ] = None,
     rule: Annotated[
         str, typer.Option(help="threshold, exit-distribution, or another of offramp list policies.")

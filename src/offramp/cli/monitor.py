@@ -36,7 +36,8 @@ def command(
     level: Annotated[float, typer.Option(help="How often an alarm may be false, once for the whole stream.")] = 0.05,
     risk: Annotated[float | None, typer.Option(help="Watch this limit in place of the promised one.")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="What --risk is a share of: disagreement, gap, brier or error.")
+        str | None,
+        typer.Option(help="What --risk is a share of: disagreement, gap, brier, error; off-by-3 for numbers."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -216,6 +216,10 @@ POLICIES = Table(
         "scheduler": Entry(
             "offramp.policies.scheduler:Scheduler", "a learned score per exit, thresholds by quota", "2301.07099"
         ),
+        "expected-error": Entry(
+            "offramp.policies.expected_error:ExpectedError",
+            "for numbers: leave where the error that a small model expects is small enough",
+        ),
         "forced": Entry(
             "offramp.policies.forced:Forced",
             "leave at an exit that was fixed beforehand; measures the engine apart from the accuracy",
