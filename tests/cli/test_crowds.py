@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from offramp.training import Features
 pytestmark = pytest.mark.slow
 
 SIDE = 32
+EXAMPLE = Path(__file__).parents[2] / "examples" / "python" / "count.py"
 GREY = {"mean": [0.5], "std": [0.5]}
 RECIPES = {
     "density": {
@@ -157,6 +161,21 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(road, tmp_path):
         offramp.train(model, samples, folder=tmp_path / name, **options)
         ends.append(model.state_dict())
     assert all(torch.equal(ends[0][k], v) for k, v in ends[1].items())
+
+
+def test_the_example_counts_as_the_library_does(road, cli, tmp_path):
+    model, policy = offramp.load(road / "model")
+    offramp.export_onnx(model, tmp_path / "m.onnx", policy)
+    samples, photos = open_splits(road / "crowds.npz").test, []
+    for i in range(4):
+        photos.append(str(tmp_path / f"{i}.png"))
+        samples.read(i).resize((70, 50)).save(photos[-1])
+    said = subprocess.run([sys.executable, EXAMPLE, tmp_path / "m.onnx", *photos], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    found = [json.loads(line) for line in said.stdout.splitlines()]
+    own = json.loads(cli("predict", "-m", road / "model", *photos, "--json")[1])
+    assert [row["exit"] for row in found] == [row["exit"] for row in own]
+    assert [row["count"] for row in found] == pytest.approx([float(row["label"]) for row in own], abs=0.01)
 
 
 def test_on_the_command_line(road, cli, tmp_path):

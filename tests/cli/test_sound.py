@@ -1,6 +1,9 @@
 """The whole road with sound, on the command line: clips of low and high tones, a model, a file that takes windows."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from offramp.engine import open_runtime
 from offramp.training.objectives.copycat import Copycat
 
 pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
 
 RECIPE = {
     "name": "tones",
@@ -110,6 +115,25 @@ def test_a_file_is_calibrated_and_timed_on_clips(road, cli, tmp_path, prepares):
     code, said, error = cli("bench", file, clips, "--batch", "4", "--images", "8", "--json")
     assert code == 0, error
     assert json.loads(said)["rows"][0]["batch"] == 4
+
+
+def test_the_example_hears_as_the_library_does(road, cli, tmp_path):
+    assert cli("export", road / "model", tmp_path / "m.onnx", "--preprocess")[0] == 0
+    clips = [str(tmp_path / f"{n}.wav") for n in (1_000, 4_000, 9_000)]
+    for clip, length in zip(clips, (1_000, 4_000, 9_000), strict=True):
+        soundfile.write(clip, 0.2 * np.sin(2 * np.pi * 400 * np.arange(length) / 8_000), 8_000)
+    script = EXAMPLES / "hear.py"
+    said = subprocess.run([sys.executable, script, tmp_path / "m.onnx", *clips], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    found = [json.loads(line) for line in said.stdout.splitlines()]
+    own = json.loads(cli("predict", "-m", road / "model", *clips, "--json")[1])
+    assert [row["label"] for row in found] == [row["label"] for row in own]
+    assert [row["exit"] for row in found] == [row["exit"] for row in own]
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in own], abs=1e-3)
+    soundfile.write(clips[0], np.zeros(100), 16_000)
+    said = subprocess.run([sys.executable, script, tmp_path / "m.onnx", clips[0]], capture_output=True, text=True)
+    assert said.returncode == 1
+    assert "has 16000 samples a second, and the model hears 8000" in said.stderr
 
 
 def test_the_transform_travels_with_the_model_and_replay_is_the_live_run(road, tmp_path):
