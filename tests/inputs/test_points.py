@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from offramp import UsageError
+from offramp import DataError, UsageError
 from offramp.data import Samples, loader
 from offramp.data.prepared import Prepared, collate
 from offramp.inputs import Labelled, PointsInput
@@ -70,6 +70,25 @@ def test_a_point_outside_its_image_is_on_its_edge():
     found = READS.transform({"scale": [1, 1], "hflip": 0})(sample([(-20, 50), (500, 900)]))
     assert float(found.target.sum()) == pytest.approx(2, abs=1e-5)
     assert found.target[0, -1, -1] > 0.5
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.4, 4.0, 1e4])
+def test_a_map_is_finite_at_any_spread_and_every_edge(spread):
+    reads = PointsInput((3, 64, 32), spread=spread)
+    places = torch.tensor([[-0.99, -0.99], [31.99, 63.99], [7.5, 8.0], [8.0, 7.5]])
+    found = reads.map_of(places, torch.ones(4))
+    assert found.isfinite().all()
+    assert float(found.sum()) == pytest.approx(4, abs=1e-4)
+
+
+def test_an_image_of_whose_points_nothing_is_known_is_no_empty_one(tmp_path):
+    BLACK.save(tmp_path / "a.png")
+    unknown = READS.read(tmp_path / "a.png")
+    assert READS.transform()(unknown).shape == READS.input_size, "to be counted it need not be marked"
+    with pytest.raises(DataError, match="no points are marked on this image"):
+        READS.transform({})(unknown)
+    torch.manual_seed(0)
+    assert READS.transform({})(sample([])).target.tolist() == [[[0.0] * 4] * 8]
 
 
 def test_in_evaluation_the_whole_image_is_read_and_the_number_is_the_target():

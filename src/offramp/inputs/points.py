@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.tv_tensors import KeyPoints
 
-from offramp.errors import UsageError
+from offramp.errors import DataError, UsageError
 from offramp.inputs._decode import in_mode
 from offramp.inputs._labelled import Labelled
 from offramp.inputs._one import OneTensor
@@ -29,13 +29,13 @@ class Marked(NamedTuple):
 
     Args:
         image: Pillow's.
-        points: float32 ``(n, 2)``: x and y in pixels of the image, from its upper left corner; none where nobody knows.
-        weights: float32 ``(n,)``: how many things each of them is, 1 where it is one.
+        points: float32 ``(n, 2)``: x and y in pixels of the image, from its upper left corner; None where nobody knows.
+        weights: float32 ``(n,)``: how many things each of them is, 1 where it is one; None likewise.
     """
 
     image: Image.Image
-    points: np.ndarray
-    weights: np.ndarray
+    points: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class PointsInput(OneTensor):
 
     @staticmethod
     def read(file: str | Path | BinaryIO, what: str | None = None) -> Marked:
-        """The image in a file, with no points. Raises ``DataError``."""
-        return PointsInput.marked(ImageInput.read(file, what), np.zeros((0, 2)), np.zeros(0))
+        """The image in a file, of whose points nothing is known. Raises ``DataError``."""
+        return Marked(ImageInput.read(file, what))
 
     @staticmethod
     def marked(sample: Any, points: np.ndarray, weights: np.ndarray) -> Marked:
@@ -106,7 +106,9 @@ class PointsInput(OneTensor):
     def transform(self, augment: Mapping[str, Any] | None = None) -> Callable[[Marked], Any]:
         """From a ``Marked`` to a float image ``(C, H, W)``; for training to a ``Labelled`` of image and map.
 
-        ``augment`` has timm's names: ``scale`` and ``ratio`` of the part that is shown, ``hflip``, ``color_jitter``.
+        In training a sample of whose points nothing is known raises ``DataError``: nobody could say how many of them a
+        part of it shows. ``augment`` has timm's names: ``scale`` and ``ratio`` of the part that is shown, ``hflip``,
+        ``color_jitter``.
         """
         if augment is None:
             return _Whole(self.image.transform())
@@ -122,7 +124,8 @@ class PointsInput(OneTensor):
     def _shares(self, places: Tensor, side: int) -> Tensor:
         """Which part of each point lies in each cell along a side, ``(n, cells)``."""
         edges = torch.arange(0, side + 1, self.cell, dtype=torch.float64)
-        below = torch.special.ndtr((edges - places.double()[:, None] - 0.5) / self.spread)
+        middles = places.double().clamp(0, side - 1)[:, None] + 0.5
+        below = torch.special.ndtr((edges - middles) / self.spread)
         within = below.diff(dim=1)
         return within / within.sum(1, keepdim=True)
 
@@ -191,6 +194,8 @@ class _Moving:
         )
 
     def __call__(self, sample: Marked) -> Labelled:
+        if sample.points is None or sample.weights is None:
+            raise DataError("no points are marked on this image: train with input 'image', or on data that has them")
         reads, image = self.reads, in_mode(sample.image, "L" if self.reads.input_size[0] == 1 else "RGB")
         _, height, width = reads.input_size
         last = np.array([image.width - 1, image.height - 1], np.float32)
