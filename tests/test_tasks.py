@@ -45,6 +45,11 @@ def test_density():
     assert task.quality(kept, torch.tensor([2, 5])).tolist() == [0.0, 1.0]
     assert task.quality(kept, output).tolist() == [0.0, 0.0]
     assert task.losses(output, torch.tensor([2, 5])).tolist() == [0.0, 1.0], "a number is compared with the sum"
+    for target in (torch.tensor([2.0, 5.0]), output):
+        taught = task.taught(target, kept, 0.5, 1.0)
+        assert torch.equal(taught, Counting().taught(target, kept, 0.5, 1.0)), "a teacher's kept answers are numbers"
+    assert torch.equal(task.taught(torch.tensor([2.0, 5.0]), output, 1.0, 1.0), kept[:, 0])
+    assert torch.equal(task.taught(output, 2 * output, 0.5, 1.0), 1.5 * output)
     elsewhere = output.roll(1, -1)
     assert task.losses(output, elsewhere).tolist() == [8.0, 0.0], "2² where it is not and 2² where it is"
 

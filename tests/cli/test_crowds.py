@@ -18,6 +18,7 @@ from offramp.pipeline import train_recipe
 from offramp.policies.threshold import Threshold
 from offramp.recipe import check_recipe
 from offramp.training import Features
+from offramp.training.objectives.copycat import Copycat
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +128,7 @@ def test_heads_on_a_frozen_backbone_leave_it_and_learn_from_features_as_well(roa
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
     options = {"epochs": 1, "batch_size": 16, "precision": "fp32", "device": "cpu"}
     offramp.train(model, samples, "frozen", folder=tmp_path / "run", augment={}, **options)
-    offramp.train(model, samples, "copycat", folder=tmp_path / "copy", **{**options, "epochs": 2})
+    offramp.train(model, samples, Copycat(labels="both"), folder=tmp_path / "copy", **{**options, "epochs": 2})
     features = Features(model, tmp_path / "features")
     offramp.train(features.model, features.of(samples, "train"), "frozen", folder=tmp_path / "from", **options)
     assert all(torch.equal(before[k], v) for k, v in model.backbone.state_dict().items())

@@ -39,9 +39,10 @@ class Density(Counting):
         return self.losses(output, target).mean()
 
     def taught(self, target: Tensor, answer: Tensor, weight: float, temperature: float) -> Tensor:
-        """Maps between the target and the teacher's answer, on the answer's grid; numbers where the target is one."""
-        if target.ndim == 1:
-            return super().taught(target, self.keep(answer.float()), weight, temperature)
+        """Maps between the target and the teacher's answer, on the answer's grid; numbers where either is one."""
+        if target.ndim == 1 or answer.ndim == 2:
+            numbers = answer if answer.ndim == 2 else self.keep(answer.float())
+            return super().taught(target, numbers, weight, temperature)
         return regridded(target.float(), (answer.shape[-2], answer.shape[-1])).lerp(answer.float(), weight)
 
     def distillation(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
