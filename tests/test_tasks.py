@@ -1,11 +1,13 @@
 """What outputs mean."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from offramp.errors import UsageError
 from offramp.tasks import Classification, Counting, Density, get_task
-from offramp.tasks.density import regridded
+from offramp.tasks.density import game, regridded
 
 
 def test_classification():
@@ -64,6 +66,16 @@ def test_maps_on_other_grids_are_compared_on_the_coarser_one(grid):
         assert torch.allclose(task.losses(same, target), torch.zeros(2), atol=1e-6)
     assert torch.allclose(task.distillation(same, target, 1.0), task.distillation(target, same, 1.0))
     assert (task.losses(same + 1, target) > 1).all()
+
+
+def test_game_is_the_error_of_the_number_and_more_the_finer_the_grid():
+    a, b = torch.rand(3, 1, 12, 20), torch.rand(3, 1, 6, 10)
+    assert torch.allclose(game(a, b, 0), (a.sum((1, 2, 3)) - b.sum((1, 2, 3))).abs(), atol=1e-4)
+    levels = [game(a, b, level) for level in range(4)]
+    assert all((finer >= coarser - 1e-4).all() for coarser, finer in pairwise(levels))
+    here, there = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    here[0, 0, 0, 0] = there[0, 0, 3, 3] = 2.0
+    assert [float(game(here, there, level)) for level in range(3)] == [0, 4, 4]
 
 
 def test_a_cell_gives_each_new_one_what_lies_in_it():

@@ -74,3 +74,13 @@ def _squared(a: Tensor, b: Tensor) -> Tensor:
     """The squared error of two maps on the coarser grid of both, ``(B,)``."""
     grid = (min(a.shape[-2], b.shape[-2]), min(a.shape[-1], b.shape[-1]))
     return (regridded(a, grid) - regridded(b, grid)).square().flatten(1).sum(1)
+
+
+def game(output: Tensor, target: Tensor, level: int) -> Tensor:
+    """Grid average mean error of maps ``(B, 1, H, W)``, ``(B,)`` (Guerrero-Gómez-Olmedo et al., IbPRIA 2015).
+
+    Both are cut into 4 to the power of ``level`` equal parts, and the absolute errors of these are summed: at level 0
+    it is the absolute error of the number.
+    """
+    parts = (2**level, 2**level)
+    return (regridded(output.float(), parts) - regridded(target.float(), parts)).abs().flatten(1).sum(1)

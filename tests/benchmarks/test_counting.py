@@ -1,0 +1,104 @@
+"""Exits that count: frames cut by camera and day, and the road from frames to a picture on a handful of them."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.counting import plan, training
+from benchmarks.counting.frames import cut, everything
+from benchmarks.counting.picture import draw
+from benchmarks.counting.plan import EXITS, SPLITS
+from benchmarks.counting.result import result
+from benchmarks.counting.training import build, train
+from PIL import Image
+
+DAYS = [f"201704{day:02}" for day in (10, 11, 12, 13, 19)]
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """Two cameras on five days, six frames each, up to five heads."""
+    rng = np.random.default_rng(0)
+    names, images, points = [], [], []
+    for i in range(60):
+        names.append(f"{i % 2 + 1}-{DAYS[i // 2 % 5]}1200{i:02}")
+        heads = rng.integers(0, (36, 64), (i % 6, 2))
+        pixels = rng.integers(60, 90, (64, 36, 3), dtype=np.uint8)
+        for x, y in heads:
+            pixels[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 255
+        made = io.BytesIO()
+        Image.fromarray(pixels).save(made, "PNG")
+        images.append(np.frombuffer(made.getvalue(), np.uint8))
+        points.append(heads.astype(np.float32))
+    file = tmp_path_factory.mktemp("frames") / "f.npz"
+    np.savez(
+        file,
+        bytes=np.concatenate(images),
+        offsets=np.cumsum([0, *map(len, images)]),
+        points_xy=np.concatenate(points),
+        point_offsets=np.cumsum([0, *map(len, points)]),
+        split=np.where(rng.random(60) < 0.5, "train", "test"),
+        names=np.array(names),
+    )
+    return str(file)
+
+
+def test_every_frame_keeps_its_camera_and_day(frames):
+    arrays = np.load(frames)
+    whole, cameras, days = everything(frames)
+    counts = np.diff(arrays["point_offsets"])
+    wanted = sorted((int(n[0]), n[2:10], int(c)) for n, c in zip(arrays["names"], counts, strict=True))
+    assert sorted(zip(cameras.tolist(), days.tolist(), whole.targets.astype(int).tolist(), strict=True)) == wanted
+    for i in (0, 17, 59):
+        assert len(whole.read(i).points) == whole.targets[i]
+
+
+@pytest.mark.parametrize("place", SPLITS, ids=lambda place: place.name)
+def test_no_camera_and_no_day_stands_on_two_sides(frames, place):
+    arrays = np.load(frames)
+    place_of = {}
+    for i, name in enumerate(arrays["names"]):
+        place_of[arrays["bytes"][arrays["offsets"][i] : arrays["offsets"][i + 1]].tobytes()] = (name[0], name[2:10])
+    splits = cut(place, frames)
+    _, cameras, days = everything(frames)
+    sizes = {name: len(part) for name, part in splits.parts.items()}
+    assert sum(sizes.values()) == 60
+    if place.tested is None:
+        assert sizes["test"] == 30
+        assert sizes["validation"] == 6, "one day of five"
+    else:
+        assert sizes["test"] == (days == place.tested).sum() == 12
+        assert sizes["validation"] == 12
+    assert len(set(place_of.values())) == 10
+    assert len(cameras) == 60
+
+
+@pytest.mark.slow
+def test_the_road_from_frames_to_a_picture(frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SIZE", (3, 64, 32))
+    monkeypatch.setattr(training, "ARGS", {"output_stride": 8, "channels": [8, 8, 8, 8], "layers": [2, 2, 1, 1]})
+    monkeypatch.setattr(training, "TRAINING", {**plan.TRAINING, "epochs": 2, "warmup_epochs": 0.0, "batch_size": 8})
+    splits = cut(SPLITS[0], frames)
+    folders = [tmp_path / f"0-{seed}" for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        train(folder, splits, seed, {"device": "cpu", "workers": 0, "precision": "fp32"})
+    model = build(0)
+    assert [tuple(head(torch.zeros(1, model.tap(k).tokens, model.tap(k).dim)).shape[1:]) for k, head in
+            enumerate(model.heads)] == [(1, 16, 8), (1, 16, 8), (1, 8, 4)]  # fmt: skip
+    found = result(folders, splits)
+    assert [row["after"] for row in found["exits"]] == [*EXITS, "final"]
+    assert found["exits"][0]["macs"] < found["exits"][-1]["macs"]
+    for row in found["exits"]:
+        assert row["interval"][0] <= row["mae"]["mean"] <= row["interval"][1]
+        assert row["mae"]["mean"] <= row["rmse"]["mean"]
+        levels = [row["mae"]["mean"], *(row["game"][str(level)]["mean"] for level in plan.LEVELS)]
+        assert levels == sorted(levels), "the finer the parts, the more is wrong"
+    said = found["trivial"]["says"]
+    assert found["trivial"]["mae"] == pytest.approx(float(np.abs(splits.test.targets - said).mean()))
+    assert [policy["rule"] for policy in found["policies"]] == [rule for rule in plan.RULES for _ in plan.MORE]
+    assert len(found["promise"]) == 2
+    json.dumps(found)
+    draw({"camera 1": found}, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 10_000
