@@ -45,16 +45,15 @@ def cut(place: Split, source: str) -> Splits:
 
 
 def _days(days: np.ndarray, share: float) -> list[str]:
-    """Whole days that together have about that share of the frames, by lot."""
+    """Whole days, by lot, with at most about that share of the frames together; the smallest, if all are larger."""
     names, counts = np.unique(days, return_counts=True)
     chosen: list[str] = []
-    found = 0
-    for i in np.random.default_rng(0).permutation(len(names) - 1):  # one is left to train on
-        if found >= share * len(days):
-            break
-        chosen.append(str(names[i]))
-        found += int(counts[i])
-    return chosen
+    found, most = 0, 1.25 * share * len(days)
+    for i in np.random.default_rng(0).permutation(len(names)):
+        if found + counts[i] <= most:
+            chosen.append(str(names[i]))
+            found += int(counts[i])
+    return chosen or [str(names[counts.argmin()])]
 
 
 def _joined(parts: list[Samples]) -> Samples:
