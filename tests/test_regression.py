@@ -1,4 +1,4 @@
-"""A number instead of a class, down the whole road: classification is assumed nowhere outside tasks.py."""
+"""A number instead of a class, down the whole road: classification is assumed nowhere outside the room tasks."""
 
 import ast
 from pathlib import Path
