@@ -21,7 +21,7 @@ BACKBONE = BackboneSection(
     },
 )
 QUARTERS = (3, 6, 9)
-HEADS = tuple(name for name in KNOWN if name != "lens")
+HEADS = tuple(name for name in KNOWN if name not in ("lens", "density"))
 """Those of the four papers, and ``linear``."""
 METHODS = ("frozen", "joint", "alternating-weighted", "mixed", "self-distillation", "lgvit")
 SEVEN: Mapping[str, dict[str, Any]] = {
