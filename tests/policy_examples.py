@@ -99,7 +99,7 @@ def _numbers(thresholds) -> dict[str, list[Make]]:
         ],
         "cascade": [lambda rows: Cascade((0.5, second, third), (0, 1, 2), (((0.0,),), ((-0.1,),)), how)],
         "reliability": [
-            lambda rows: Reliability(0.6, (0, 1), (((0.2, 1.0), (0.1, 0.5)), ((0.3, half), (0.2, 0.6))), how),
+            lambda rows: Reliability(0.6, (0, 1), (((0.2, 1.0), (0.1, 0.5)), ((half / 2, half), (0.2, 0.6))), how),
         ],
         "gates": [],
         "scheduler": [],

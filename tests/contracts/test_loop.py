@@ -23,7 +23,7 @@ RUNTIMES = ("torch", "torch-compiled")
 PRECISIONS = ("fp32", "bf16")
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=[name for name in TASKS if name != "density"])  # to the loop it is a number
 def setting(request):
     model = tiny_model(seed=2, task=request.param)
     x = images(N)

@@ -158,9 +158,14 @@ def test_every_head_on_two_grids_is_written_and_read_after_a_step(head, shared, 
 
     def fresh():
         torch.manual_seed(0)
+        # a final head is one for all paths: with heads of their own, paths have none
         maps = {"task": "density", "final": "density"} if head == "density" else {}
         return offramp.attach(tiny_vit(), [Exit(2, head)], tails=[2, 4], shared_heads=shared, **maps)
 
+    if head == "density" and not shared:
+        with pytest.raises(offramp.UsageError, match="is bound to its grid and cannot answer on several paths"):
+            fresh()
+        return
     model, other, x = fresh().train(), fresh(), images(8)
     sum(output.square().mean() for output in model(x)).backward()
     with torch.no_grad():

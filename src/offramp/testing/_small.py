@@ -50,17 +50,12 @@ def tiny_model(
     task: str | Task = "classification",
     **arguments: Any,
 ) -> EarlyExitModel:
-    """``tiny_vit`` with exits, in evaluation mode; heads have random weights, so exits disagree.
-
-    Of the task ``density`` all heads answer maps, the final one too.
-    """
+    """``tiny_vit`` with exits, in evaluation mode; heads have random weights, so exits disagree."""
     torch.manual_seed(seed)
     meaning = get_task(task)
-    vit = tiny_vit(CLASSES if meaning.classes else 1, **arguments)
-    head, final = ("density", "density") if meaning.name == "density" else (head, None)
-    model = attach(vit, [Exit(k, head) for k in after], meaning, final=final)
+    model = attach(tiny_vit(CLASSES if meaning.classes else 1, **arguments), [Exit(k, head) for k in after], meaning)
     with torch.no_grad():
-        for p in [*model.heads.parameters(), *model.get_classifier().parameters()]:
+        for p in [*model.heads.parameters(), *model.backbone.model.head.parameters()]:
             p.normal_(std=0.3)
     return model.eval()
 
