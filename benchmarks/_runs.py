@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import offramp
 from offramp.artifact import load_table, save_table
-from offramp.data import Splits
+from offramp.data import Samples, Splits
 from offramp.model import EarlyExitModel
 from offramp.pipeline import tabulate_samples
+from offramp.training import Stage
 from offramp.types import ExitTable
 
 TABLES = ("validation", "test")
@@ -98,6 +99,30 @@ def finish(
     for split in TABLES:
         save_table(tabulate_samples(model, splits, split, workers=workers), folder / f"{split}.safetensors")
     shutil.rmtree(folder / "run")
+
+
+def train_in_steps(
+    model: EarlyExitModel,
+    stages: Sequence[Stage],
+    samples: Samples,
+    steps: int,
+    folder: Path,
+    settings: Mapping[str, Any],
+) -> None:
+    """Train stage by stage, with about as many steps in all whatever the number of samples in each.
+
+    Args:
+        model: whose heads or more learn.
+        stages: by what; one without samples of its own takes ``samples``.
+        samples: to train on.
+        steps: of all stages together.
+        folder: for the runs.
+        settings: of ``offramp.train``, the batch size among them.
+    """
+    for number, stage in enumerate(stages):
+        own = stage.samples or samples
+        epochs = max(1, round(steps / len(stages) / (len(own) // settings["batch_size"])))
+        offramp.train(model, own, stage.objective, folder=folder / str(number), epochs=epochs, **settings)
 
 
 def trained_in(folder: Path) -> dict[str, Any] | None:

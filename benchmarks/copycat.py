@@ -17,6 +17,7 @@ import torch
 
 import offramp
 from benchmarks import publish
+from benchmarks._runs import train_in_steps
 from benchmarks.compare.rows import mean_and_deviation
 from benchmarks.compare.training import SETTINGS, splits_of
 from offramp import Exit
@@ -41,12 +42,8 @@ def accuracies(
     model = offramp.attach(backbone, [Exit(after, "sl-vit") for after in args.after])
     with TemporaryDirectory() as folder:
         stages = goal.stages(model, labelled, taught) if isinstance(goal, Copycat) else [Stage(goal)]
-        for number, stage in enumerate(stages):
-            images = stage.samples or labelled
-            epochs = max(1, round(args.steps / len(stages) / (len(images) // SETTINGS["batch_size"])))
-            settings = {**SETTINGS, "learning_rate": 1e-3, "seed": seed, "epochs": epochs, "device": "cpu"}
-            place = Path(folder) / str(number)
-            offramp.train(model, images, stage.objective, folder=place, progress=True, **settings)
+        settings = {**SETTINGS, "learning_rate": 1e-3, "seed": seed, "device": "cpu", "progress": True}
+        train_in_steps(model, stages, labelled, args.steps, Path(folder), settings)
     table = tabulate_samples(model, splits, "test")
     return [float(model.task.quality(output, table.targets).double().mean()) for output in table.outputs]
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from offramp.model import EarlyExitModel, attach
 from offramp.testing._small import SIZE, images, spread_thresholds, squares, tiny_model, tiny_vit
-from offramp.types import CostTable, ExitTable, PartCosts
+from offramp.types import CostTable, Exit, ExitTable, PartCosts
 
 __all__ = ["SIZE", "images", "spread_thresholds", "squares", "tiny_model", "tiny_vit"]
+
+
+def model_of(task: str) -> EarlyExitModel:
+    """A small model of a task, whose exits sometimes agree; of ``density`` all of them answer maps."""
+    if task != "density":
+        return tiny_model(seed=2, task=task)
+    torch.manual_seed(2)
+    model = attach(tiny_vit(1), [Exit(k, "density") for k in (1, 2, 3)], task, final="density")
+    with torch.no_grad():  # the maps of all exits differ as their answers do elsewhere
+        for head in (*model.heads, model.get_classifier()):
+            head.maps[-1].weight.normal_(std=0.5)
+    return model.eval()
+
 
 RECIPE = {
     "name": "small",
@@ -45,6 +62,23 @@ def noise_file(file: Path, side: int, train: int, validation: int, test: int) ->
     arrays = {f"{kind}_{name}": a[at] for name, at in rows.items() for kind, a in (("x", pixels), ("y", labels))}
     np.savez(file, classes=np.array(list("abcdefghij")), **arrays)
     return str(file)
+
+
+def points_file(file: Path, images: Sequence[np.ndarray], points: Sequence[np.ndarray], **arrays: np.ndarray) -> Path:
+    """An ``.npz`` of images (pixels ``(h, w)`` or ``(h, w, 3)``, as PNG) with points on them, and of other arrays."""
+    made = []
+    for pixels in images:
+        written = io.BytesIO()
+        Image.fromarray(pixels).save(written, "PNG")
+        made.append(np.frombuffer(written.getvalue(), np.uint8))
+    given = {
+        "bytes": np.concatenate(made),
+        "offsets": np.cumsum([0, *map(len, made)]),
+        "points_xy": np.concatenate([np.asarray(p, np.float32).reshape(-1, 2) for p in points]),
+        "point_offsets": np.cumsum([0, *map(len, points)]),
+    }
+    np.savez(file, **{name: array for name, array in {**given, **arrays}.items() if array is not None})
+    return file
 
 
 def random_table(n: int = 400, exits: int = 3, classes: int = 5, seed: int = 0) -> ExitTable:

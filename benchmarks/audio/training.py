@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 import offramp
-from benchmarks._runs import TABLES, finish, finished, table, weights
+from benchmarks._runs import TABLES, finish, finished, table, train_in_steps, weights
 from benchmarks.audio.clips import Fold
 from benchmarks.audio.plan import EQUAL, HEADS, KINDS, NETWORK, PRODUCT, STEPS, Field, Heads, Network
 from offramp import Exit
 from offramp.artifact import save_table
 from offramp.cost import profile
-from offramp.data import Samples, loader
+from offramp.data import loader
 from offramp.inputs import LogMelInput
 from offramp.model import EarlyExitModel
 from offramp.pipeline import timm_model
@@ -97,11 +97,8 @@ class Work:
             copycat = Copycat(parts["train"].take(fold.others))
             stages = list(copycat.stages(features.model, labelled, folder / "taught"))
         shutil.rmtree(folder / "run", ignore_errors=True)  # seconds of work: begun anew
-        for number, stage in enumerate(stages):
-            samples: Samples = stage.samples or labelled
-            epochs = max(1, round(STEPS / len(stages) / (len(samples) // HEADS["batch_size"])))
-            settings = {**HEADS, "epochs": epochs, "seed": run.network.seed, "device": "cpu"}
-            offramp.train(features.model, samples, stage.objective, folder=folder / "run" / str(number), **settings)
+        settings = {**HEADS, "seed": run.network.seed, "device": "cpu"}
+        train_in_steps(features.model, stages, labelled, STEPS, folder / "run", settings)
         for split in TABLES:
             save_table(
                 offramp.tabulate(features.model, loader(parts[split], features.model.input, 256)),

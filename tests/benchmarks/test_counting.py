@@ -1,6 +1,5 @@
 """Exits that count: frames cut by camera and day, and the road from frames to a picture on a handful of them."""
 
-import io
 import json
 
 import numpy as np
@@ -12,7 +11,7 @@ from benchmarks.counting.picture import draw
 from benchmarks.counting.plan import EXITS, SPLITS
 from benchmarks.counting.result import result
 from benchmarks.counting.training import build, train
-from PIL import Image
+from helpers import points_file
 
 DAYS = [f"201704{day:02}" for day in (10, 11, 12, 13, 19)]
 
@@ -28,21 +27,10 @@ def frames(tmp_path_factory):
         pixels = rng.integers(60, 90, (64, 36, 3), dtype=np.uint8)
         for x, y in heads:
             pixels[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 255
-        made = io.BytesIO()
-        Image.fromarray(pixels).save(made, "PNG")
-        images.append(np.frombuffer(made.getvalue(), np.uint8))
-        points.append(heads.astype(np.float32))
-    file = tmp_path_factory.mktemp("frames") / "f.npz"
-    np.savez(
-        file,
-        bytes=np.concatenate(images),
-        offsets=np.cumsum([0, *map(len, images)]),
-        points_xy=np.concatenate(points),
-        point_offsets=np.cumsum([0, *map(len, points)]),
-        split=np.where(rng.random(60) < 0.5, "train", "test"),
-        names=np.array(names),
-    )
-    return str(file)
+        images.append(pixels)
+        points.append(heads)
+    file, split = tmp_path_factory.mktemp("frames") / "f.npz", np.where(rng.random(60) < 0.5, "train", "test")
+    return str(points_file(file, images, points, split=split, names=np.array(names)))
 
 
 def test_every_frame_keeps_its_camera_and_day(frames):

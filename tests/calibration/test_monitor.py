@@ -253,6 +253,13 @@ def test_answers_that_cannot_be_compared():
     with pytest.raises(DataError, match="no numbers"):
         Monitor(0.1).see(output, torch.full((4, 4), math.nan))
     assert Monitor(0.1).see(output[:, :1], output[:, 1:2], task="counting").mean == 0.5
+    numbers = torch.tensor([[1.0], [2.0], [9.0], [4.0]])
+    assert Monitor(0.1, loss="off-by-3").see(numbers, targets=torch.ones(4), task="counting").mean == 0.25
+    assert Monitor(0.1, loss="moved-by-3").see(numbers, numbers + 4, task="counting").mean == 1
+    with pytest.raises(UsageError, match="asks what is true"):
+        Monitor(0.1, loss="off-by-3").see(numbers, numbers, task="counting")
+    with pytest.raises(UsageError, match="asks what the full model says"):
+        Monitor(0.1, loss="moved-by-3").see(numbers, targets=torch.ones(4), task="counting")
 
 
 def test_the_promise_of_a_policy_is_what_is_watched():

@@ -10,7 +10,7 @@ from offramp import GoalError, UsageError, calibrate, replay
 from offramp.calibration import halves
 from offramp.calibration.rules import rules
 from offramp.policies import load_policy, save_policy
-from offramp.policies.expected_error import ExpectedError, fit_errors, looks
+from offramp.policies.expected_error import ExpectedError, fit_errors, looks_at
 from offramp.registry import POLICIES
 from offramp.tasks import Classification, get_task
 from offramp.types import ExitTable
@@ -65,8 +65,7 @@ def test_expected_errors_are_near_what_they_are_and_let_small_numbers_go_first()
     policy = calibrate(table, costs, max_drop=0.5, rule="expected-error")
     fitted, chosen = halves(table)
     learned = fit_errors(fitted, policy.heads, get_task("counting"))
-    for k, weights in enumerate(learned.weights):
-        own, moved = looks(chosen.of(k), None if k == 0 else chosen.of(k - 1))
+    for k, (weights, (own, moved)) in enumerate(zip(learned.weights, looks_at(chosen, policy.heads), strict=True)):
         expected = (weights[0] + weights[1] * own + weights[2] * moved).exp()
         error = (chosen.of(k)[:, 0] - chosen.targets).abs()
         for few in (expected < expected.median(), expected >= expected.median()):

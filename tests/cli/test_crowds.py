@@ -1,6 +1,5 @@
 """Counting what is marked, down the whole road: a map by a CNN and a number by a ViT, from points to a file."""
 
-import io
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import points_file
 from PIL import Image
 
 import offramp
@@ -55,18 +55,10 @@ def crowds(file):
         pixels = rng.integers(60, 90, (SIDE, SIDE), dtype=np.uint8)
         for x, y in heads:
             pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
-        made = io.BytesIO()
-        Image.fromarray(pixels).save(made, "PNG")
-        images.append(np.frombuffer(made.getvalue(), np.uint8))
-        points.append(heads.astype(np.float32))
-    np.savez(
-        file,
-        bytes=np.concatenate(images),
-        offsets=np.cumsum([0, *map(len, images)]),
-        points_xy=np.concatenate(points),
-        point_offsets=np.cumsum([0, *map(len, points)]),
-        split=np.array((["train"] * 8 + ["validation", "test"]) * 24)[rng.permutation(240)],
-    )
+        images.append(pixels)
+        points.append(heads)
+    split = np.array((["train"] * 8 + ["validation", "test"]) * 24)[rng.permutation(240)]
+    points_file(file, images, points, split=split)
 
 
 @pytest.fixture(scope="module", params=RECIPES)

@@ -6,13 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import images, tiny_model, tiny_vit
+from helpers import images, model_of
 from policy_examples import examples
 
 import offramp
-from offramp import Exit
 from offramp.engine import open_runtime
-from offramp.registry import POLICIES
+from offramp.registry import POLICIES, TASKS
 from offramp.testing import check_policy
 from offramp.testing._policies import SAMPLES, assert_same, near_threshold
 
@@ -23,21 +22,9 @@ ONE_KIND = {"gates": True, "scheduler": True, "expected-error": False}
 """Policies for classes alone, or for numbers alone."""
 
 
-def make_model(task):
-    """Exits that sometimes agree."""
-    if task != "density":
-        return tiny_model(seed=2, task=task)
-    torch.manual_seed(2)
-    model = offramp.attach(tiny_vit(1), [Exit(k, "density") for k in (1, 2, 3)], task, final="density")
-    with torch.no_grad():  # the maps of all exits differ as their answers do elsewhere
-        for head in (*model.heads, model.classifier):
-            head.maps[-1].weight.normal_(std=0.5)
-    return model.eval()
-
-
-@pytest.fixture(scope="module", params=["classification", "counting", "density"])
+@pytest.fixture(scope="module", params=TASKS)
 def setting(request):
-    model = make_model(request.param)
+    model = model_of(request.param)
     x = images(N)
     table = offramp.tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
     return model, x, table

@@ -1,9 +1,8 @@
 """Points on images: ``.npz`` files, ShanghaiTech's and DISCO's layouts, written by these tests; and what is damaged."""
 
-import io
-
 import numpy as np
 import pytest
+from helpers import points_file
 from PIL import Image
 from scipy.io import savemat
 
@@ -14,10 +13,8 @@ from offramp.inputs import Marked
 POINTS = [[(3.5, 4.0)], [], [(1.0, 2.0), (30.0, -5.0), (7.25, 9.0)]]
 
 
-def jpeg(file=None):
-    made = io.BytesIO()
-    Image.new("RGB", (24, 32), (90, 60, 30)).save(made, "JPEG")
-    return made.getvalue() if file is None else file.write_bytes(made.getvalue())
+def jpeg(file):
+    Image.new("RGB", (24, 32), (90, 60, 30)).save(file)
 
 
 def heads(points):
@@ -30,16 +27,8 @@ def heads(points):
 
 
 def npz(file, **changed):
-    images = [np.frombuffer(jpeg(), np.uint8)] * 3
-    arrays = {
-        "bytes": np.concatenate(images),
-        "offsets": np.cumsum([0, *map(len, images)]),
-        "points_xy": np.array([p for points in POINTS for p in points], np.float32),
-        "point_offsets": np.cumsum([0, *map(len, POINTS)]),
-        "split": np.array(["train", "validation", "test"]),
-    } | changed
-    np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
-    return file
+    split = np.array(["train", "validation", "test"])
+    return points_file(file, [np.full((32, 24, 3), 90, np.uint8)] * 3, POINTS, **{"split": split, **changed})
 
 
 def test_an_npz_file_with_points(tmp_path):

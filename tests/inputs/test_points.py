@@ -83,10 +83,10 @@ def test_a_map_is_finite_at_any_spread_and_every_edge(spread):
 
 def test_an_image_of_whose_points_nothing_is_known_is_no_empty_one(tmp_path):
     BLACK.save(tmp_path / "a.png")
-    unknown = READS.read(tmp_path / "a.png")
-    assert READS.transform()(unknown).shape == READS.input_size, "to be counted it need not be marked"
-    with pytest.raises(DataError, match="no points are marked on this image"):
-        READS.transform({})(unknown)
+    for unknown in (READS.read(tmp_path / "a.png"), BLACK):  # from a file, or of a data set that knows images alone
+        assert READS.transform()(unknown).shape == READS.input_size, "to be counted it need not be marked"
+        with pytest.raises(DataError, match="no points are marked on this image"):
+            READS.transform({})(unknown)
     torch.manual_seed(0)
     assert READS.transform({})(sample([])).target.tolist() == [[[0.0] * 4] * 8]
 

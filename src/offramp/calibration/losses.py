@@ -34,15 +34,20 @@ def check_loss(kind: str, what: str, known: Sequence[str] = LOSSES) -> None:
         what: what to call it: a loss of what.
         known: the names there are.
     """
-    if kind not in known and not _BEYOND.fullmatch(kind):
+    if kind not in known and beyond(kind) is None:
         raise UsageError(unknown(what, kind, (*known, *BEYOND)))
+
+
+def beyond(kind: str) -> tuple[bool, float] | None:
+    """Of a loss with a number of its own whether it asks what is true, not what the full model says, and the number."""
+    found = _BEYOND.fullmatch(kind)
+    return None if found is None else (found[1] == "off", float(found[2]))
 
 
 def in_words(kind: str) -> str:
     """What a loss of 1 is."""
-    if beyond := _BEYOND.fullmatch(kind):
-        what = "the truth" if beyond[1] == "off" else "what the full model says"
-        return f"an answer more than {beyond[2]} away from {what}"
+    if (limit := beyond(kind)) is not None:
+        return f"an answer more than {limit[1]:g} away from {'the truth' if limit[0] else 'what the full model says'}"
     return IN_WORDS[kind]
 
 
@@ -62,8 +67,8 @@ def loss_of(kind: str, output: Tensor, full: Tensor, targets: Tensor | None, tas
     Raises:
         UsageError: a loss for classes and another task, or the other way round; one that asks for targets and none.
     """
-    if beyond := _BEYOND.fullmatch(kind):
-        return _beyond(beyond[1], float(beyond[2]), output, full, targets, task)
+    if (limit := beyond(kind)) is not None:
+        return _too_far(kind, *limit, output, full, targets, task)
     if kind == "disagreement":
         return (task.answer(output) != task.answer(full)).double()
     if not task.classes:
@@ -77,12 +82,14 @@ def loss_of(kind: str, output: Tensor, full: Tensor, targets: Tensor | None, tas
     return ((_brier(output, targets, task) - _brier(full, targets, task)) / 2).clamp(0, 1)
 
 
-def _beyond(what: str, limit: float, output: Tensor, full: Tensor, targets: Tensor | None, task: Task) -> Tensor:
+def _too_far(
+    kind: str, off: bool, limit: float, output: Tensor, full: Tensor, targets: Tensor | None, task: Task
+) -> Tensor:
     if task.classes:
-        raise UsageError(f"'{what}-by-{limit:g}' is for numbers, and {task.name} answers classes")
-    if what == "off" and targets is None:
-        raise UsageError(f"the loss 'off-by-{limit:g}' asks what is true: give the targets too")
-    reference = task.answer(full) if what == "moved" or targets is None else targets
+        raise UsageError(f"the loss {kind!r} is for numbers, and {task.name} answers classes")
+    reference = targets if off else task.answer(full)
+    if reference is None:
+        raise UsageError(f"the loss {kind!r} asks what is true: give the targets too")
     return ((task.answer(output).double() - reference.double()).abs() > limit).double()
 
 

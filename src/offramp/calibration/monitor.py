@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from offramp.calibration.losses import IN_WORDS, check_loss, in_words, loss_of
+from offramp.calibration.losses import IN_WORDS, beyond, check_loss, in_words, loss_of
 from offramp.errors import ArtifactError, DataError, UsageError
 from offramp.policies import Policy
 from offramp.tasks import Task, get_task
@@ -152,9 +152,12 @@ class Monitor:
         if output.isnan().any() or (full is not None and full.isnan().any()):
             raise DataError("some outputs are no numbers (NaN)")
         if self.loss != "error":
-            if full is None and not self.loss.startswith("off-by-"):
+            limit = beyond(self.loss)
+            if limit is not None and limit[0]:
+                full = output  # what the full model says is not asked
+            if full is None:
                 raise UsageError(f"the loss {self.loss!r} asks what the full model says: give full too")
-            return self.update(loss_of(self.loss, output, output if full is None else full, targets, meaning))
+            return self.update(loss_of(self.loss, output, full, targets, meaning))
         if targets is None or not meaning.classes:
             raise UsageError("the loss 'error' asks what is true of classes: give their targets")
         return self.update((meaning.answer(output) != targets).double())

@@ -144,9 +144,11 @@ def _losses(values: Iterable[tuple[str, Any]], kind: str) -> Iterator[float | No
 
 
 def _compared(value: Mapping[str, Any], kind: str, where: str) -> float:
+    from offramp.calibration.losses import beyond
     from offramp.errors import DataError
 
-    asks = _ASKS[kind]
+    limit = beyond(kind)
+    asks = _ASKS[kind] if limit is None else ("label", "truth" if limit[0] else "full")
     if not asks:
         raise DataError(f"{where} has no 'loss': labels do not tell the loss {kind!r}")
     for key in asks:
@@ -157,6 +159,10 @@ def _compared(value: Mapping[str, Any], kind: str, where: str) -> float:
         if isinstance(value[key], str) != isinstance(value["label"], str):
             raise DataError(f"{where} has a label and a {key} of which one is a name and the other a number")
     label = value["label"]
+    if limit is not None:
+        if isinstance(label, str):
+            raise DataError(f"{where} has the label {_short(label)}: the loss {kind!r} is one of numbers")
+        return float(abs(label - value[asks[1]]) > limit[1])
     if kind == "gap":
         return float(value["full"] == value["truth"] and label != value["truth"])
     return float(label != value[asks[1]])

@@ -104,7 +104,7 @@ def read_disco(path: Path, kind: type[Input]) -> dict[str, Samples]:
             files = [path / "imgs" / f"{file.stem}.jpg" for file in maps]
             if missing := [file for file in files if not file.exists()]:
                 raise DataError(f"there is no image {missing[0]} for its map")
-            found[split] = _files(files, [_blocks(_mat(file, "map")) for file in maps], kind)
+            found[split] = _files(files, [_blocks(file) for file in maps], kind)
     return found
 
 
@@ -131,8 +131,11 @@ def _heads(file: Path) -> np.ndarray:
     return points
 
 
-def _blocks(values: Any) -> Marks:
-    """A map as points that count."""
+def _blocks(file: Path) -> Marks:
+    """The map in one of DISCO's files, as points that count."""
+    values = _mat(file, "map")
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise DataError(f"'map' in {file} is no map of finite numbers: it is {values.dtype} {values.shape}")
     height, width = (-(-side // _BLOCK) * _BLOCK for side in values.shape)
     whole = np.zeros((height, width))
     whole[: values.shape[0], : values.shape[1]] = values
@@ -161,6 +164,4 @@ def _mat(file: Path, name: str, largest: float = math.inf) -> Any:
         raise
     except Exception as error:  # a damaged file makes the reader raise whatever it stumbles over
         raise DataError(f"{file} could not be read as MATLAB's: {reason(error)}") from error
-    if name == "map" and (values.ndim != 2 or values.dtype.kind not in "fiu" or not np.isfinite(values).all()):
-        raise DataError(f"{name!r} in {file} is no map of finite numbers: it is {values.dtype} {values.shape}")
     return values

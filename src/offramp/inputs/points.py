@@ -42,12 +42,12 @@ class Marked(NamedTuple):
 class PointsInput(OneTensor):
     """Images whose points move with them in training, and are the target there: a map, of which each has one.
 
-    For the tasks ``counting`` and ``density``. A sample is a ``Marked``; in evaluation its image is all that is read,
-    the whole of it, squeezed to the model's size (our choice: what was cut off could not be counted), and the target is
-    the number of points. In training the target is a map ``(1, H ÷ cell, W ÷ cell)``: every point gives it a normal
-    distribution of ``spread`` pixels, cut off at the edges and then made 1, so that the sum is the number of points
-    that the changed image shows. A point outside its image is taken to its edge. Arguments but the last two are those
-    of ``ImageInput``.
+    For the tasks ``counting`` and ``density``. A sample is a ``Marked``, or an image of Pillow's, of whose points
+    nothing is known. In evaluation its image is all that is read, the whole of it, squeezed to the model's size (our
+    choice: what was cut off could not be counted), and the target is the number of points. In training the target is a
+    map ``(1, H ÷ cell, W ÷ cell)``: every point gives it a normal distribution of ``spread`` pixels, cut off at the
+    edges and then made 1, so that the sum is the number of points that the changed image shows. A point outside its
+    image is taken to its edge. Arguments but the last two are those of ``ImageInput``.
 
     Args:
         cell: pixels of the prepared image to a cell of the map, in each direction.
@@ -88,9 +88,8 @@ class PointsInput(OneTensor):
 
     @staticmethod
     def marked(sample: Any, points: np.ndarray, weights: np.ndarray) -> Marked:
-        """An image, or one that was read, with these points."""
-        image = sample.image if isinstance(sample, Marked) else sample
-        return Marked(image, points.astype(np.float32), weights.astype(np.float32))
+        """A sample, marked or not, with these points in place of its own."""
+        return Marked(_marked(sample).image, points.astype(np.float32), weights.astype(np.float32))
 
     @classmethod
     def for_backbone(cls, model: Any, size: tuple[int, int, int] | None = None, **options: Any) -> PointsInput:
@@ -167,14 +166,18 @@ class Augment:
         return found
 
 
+def _marked(sample: Any) -> Marked:
+    return sample if isinstance(sample, Marked) else Marked(sample)
+
+
 class _Whole:
     """The image alone; it can be sent to a worker."""
 
     def __init__(self, inner: Callable[[Image.Image], Tensor]) -> None:
         self.inner = inner
 
-    def __call__(self, sample: Marked) -> Tensor:
-        return self.inner(sample.image)
+    def __call__(self, sample: Marked | Image.Image) -> Tensor:
+        return self.inner(_marked(sample).image)
 
 
 class _Moving:
@@ -193,7 +196,8 @@ class _Moving:
             [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(reads.mean, reads.std)]
         )
 
-    def __call__(self, sample: Marked) -> Labelled:
+    def __call__(self, sample: Marked | Image.Image) -> Labelled:
+        sample = _marked(sample)
         if sample.points is None or sample.weights is None:
             raise DataError("no points are marked on this image: train with input 'image', or on data that has them")
         reads, image = self.reads, in_mode(sample.image, "L" if self.reads.input_size[0] == 1 else "RGB")

@@ -26,7 +26,7 @@ class ExpectedError:
 
     At each exit the error is expected to be exp(b + s · log(1 + |y|) + c · log(1 + |y − y before|)), with y what the
     exit says: large numbers are less sure, and so are those that still move. Unlike ``change`` it speaks at the first
-    exit too, where nothing has moved yet and c is 0. Learned by ``fit_errors``.
+    exit of a path too, where nothing has moved yet. Learned by ``fit_errors``.
 
     Args:
         limit: the largest error at which a sample leaves, in the unit of the answers.
@@ -62,19 +62,18 @@ class ExpectedError:
 
     def step(self, state: State, evidence: Evidence) -> Decision:
         """Leave where the expected error is within the limit."""
-        constant, size, change = self.weights[self.heads.index(evidence.exit)]
-        own, moved = looks(evidence.output, evidence.previous)
-        expected = (constant + size * own + change * moved).clamp(max=_LARGEST).exp()
+        weights = self.weights[self.heads.index(evidence.exit)]
+        expected = _expected(weights, *looks(evidence.output, evidence.previous))
         return Decision(expected <= self.limit, state)
 
     @classmethod
     def candidates(cls, seen: Seen) -> Iterable[ExpectedError]:
         """Weights that are learned, limits from what they expect of the other half."""
         start = fit_errors(seen.fitted, seen.heads, seen.task)
-        found = []
-        for head, before, weights in zip(seen.heads, (None, *seen.heads), start.weights, strict=False):
-            own, moved = looks(seen.chosen.of(head), None if before is None else seen.chosen.of(before))
-            found.append((weights[0] + weights[1] * own + weights[2] * moved).clamp(max=_LARGEST).exp())
+        found = [
+            _expected(weights, *seen_at)
+            for weights, seen_at in zip(start.weights, looks_at(seen.chosen, seen.heads), strict=True)
+        ]
         for limit in np.unique(np.quantile(torch.cat(found).double().numpy(), np.linspace(0, 1, 101))):
             yield replace(start, limit=float(limit), score=seen.score)
 
@@ -84,6 +83,20 @@ def looks(output: Tensor, previous: Tensor | None) -> tuple[Tensor, Tensor]:
     own = output[:, 0].float()
     moved = torch.zeros_like(own) if previous is None else own - previous[:, 0].float()
     return own.abs().log1p(), moved.abs().log1p()
+
+
+def looks_at(table: ExitTable, heads: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """``looks`` at each of these exits of a table; the first on a path has nothing to compare with, as in a run."""
+    paths = table.chain.paths
+    return [
+        looks(table.of(head), None if before is None or paths[before] != paths[head] else table.of(before))
+        for head, before in zip(heads, (None, *heads), strict=False)
+    ]
+
+
+def _expected(weights: tuple[float, float, float], own: Tensor, moved: Tensor) -> Tensor:
+    constant, size, change = weights
+    return (constant + size * own + change * moved).clamp(max=_LARGEST).exp()
 
 
 def fit_errors(table: ExitTable, heads: Sequence[int], task: Task) -> ExpectedError:
@@ -102,10 +115,9 @@ def fit_errors(table: ExitTable, heads: Sequence[int], task: Task) -> ExpectedEr
     if task.classes:
         raise UsageError(f"expected errors are those of numbers, and {task.name} answers classes")
     weights = []
-    for head, before in zip(heads, (None, *heads), strict=False):
-        x = torch.stack(looks(table.of(head), None if before is None else table.of(before)), 1).double().numpy()
+    for head, seen in zip(heads, looks_at(table, heads), strict=True):
+        x = torch.stack(seen, 1).double().numpy()
         error = (task.answer(table.of(head)) - table.targets).abs().double().numpy()
         fitted = PoissonRegressor(alpha=1e-3, max_iter=500).fit(x, error)
-        size, change = fitted.coef_.tolist()
-        weights.append((float(fitted.intercept_), size, 0.0 if before is None else change))
+        weights.append((float(fitted.intercept_), *fitted.coef_.tolist()))
     return ExpectedError(0.0, tuple(heads), tuple(weights), task.scores[0])

@@ -77,7 +77,7 @@ HEADS = Table(
         "density": Entry(
             "offramp.heads.density:Density",
             "dilated convolutions over the patch map, to a map whose sum is a number of things",
-            "1802.10062, 2005.07097",
+            "1802.10062",
         ),
         "lens": Entry(
             "offramp.heads.lens:Lens",
