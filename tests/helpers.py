@@ -6,12 +6,16 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
 from torch import Tensor
 
+from offramp._batches import Inputs
+from offramp.inputs import ImageInput, LogMelInput, PairInput
 from offramp.model import EarlyExitModel, attach
 from offramp.testing._small import SIZE, images, spread_thresholds, squares, tiny_model, tiny_vit
 from offramp.types import CostTable, Exit, ExitTable, PartCosts
@@ -20,7 +24,12 @@ __all__ = ["SIZE", "images", "spread_thresholds", "squares", "tiny_model", "tiny
 
 
 def model_of(task: str) -> EarlyExitModel:
-    """A small model of a task, whose exits sometimes agree; of ``density`` all of them answer maps."""
+    """A small model of a task, whose exits sometimes agree; of ``density`` all of them answer maps.
+
+    ``pair`` has classes, and exits for sight alone and for both sight and sound.
+    """
+    if task == "pair":
+        return pair_model([Exit(1), Exit(1, "sl-vit", side="append"), Exit(2, side="film")], "film")
     if task != "density":
         return tiny_model(seed=2, task=task)
     torch.manual_seed(2)
@@ -29,6 +38,28 @@ def model_of(task: str) -> EarlyExitModel:
         for head in (*model.heads, model.get_classifier()):
             head.maps[-1].weight.normal_(std=0.5)
     return model.eval()
+
+
+def pair_model(exits: Sequence[Exit], final: str | None = None, vit: Any = None) -> EarlyExitModel:
+    """A small ViT with a CNN for sound beside it; the final exit hears where ``final`` says how."""
+    torch.manual_seed(2)
+    sound = (1, 32, 21)
+    overlay = {"input_size": sound}
+    small = {"in_chans": 1, "num_classes": 0, "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
+    side = timm.create_model("resnet18", pretrained_cfg_overlay=overlay, **small)
+    vit = tiny_vit() if vit is None else vit
+    reads = PairInput(ImageInput.for_backbone(vit, SIZE), LogMelInput(sound, 8_000, 0.5, 256))
+    last = None if final is None else Exit(4, side=final)
+    model = attach(vit, exits, model_input=reads, side=side, final=last)
+    with torch.no_grad():  # exits disagree, and the sound changes what they say
+        for p in [*model.heads.parameters(), *model.get_classifier().parameters()]:
+            p.normal_(std=0.3)
+    return model.eval()
+
+
+def inputs(model: EarlyExitModel, n: int) -> Inputs:
+    """Noise for a model; the same as ``images`` for one that reads images alone."""
+    return model.input.example(n, torch.Generator().manual_seed(1))
 
 
 RECIPE = {

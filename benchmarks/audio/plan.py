@@ -87,11 +87,18 @@ FIELDS = {
     ),
     "fsdd": Field(
         "Free Spoken Digit Dataset, one speaker left out",
-        {"in_chans": 1, "channels": [16, 32, 64, 128]},
+        {
+            "in_chans": 1,
+            "stem_type": "deep",
+            "stem_width": 8,
+            "channels": [16, 48, 96, 192],
+            "layers": [1, 2, 2, 2],
+        },
         (1, 64, 101),
         {"sample_rate": 8000, "f_max": 4000.0},
         30,
         ("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),
+        (1, 3, 5),
     ),
 }
 

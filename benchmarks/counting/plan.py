@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ARGS: Mapping[str, Any] = {"output_stride": 8, "channels": [32, 64, 96, 96], "layers": [2, 2, 2, 1]}
-SIZE = (3, 320, 192)
-EXITS: Mapping[int, Mapping[str, Any]] = {1: {"widths": [32]}, 2: {"widths": [32]}, 4: {"widths": [64]}}
+ARGS: Mapping[str, Any] = {
+    "output_stride": 8,
+    "channels": [16, 32, 48, 64],
+    "layers": [1, 1, 1, 1],
+    "stem_type": "deep",
+    "stem_width": 8,
+}
+SIZE = (3, 256, 144)
+EXITS: Mapping[int, Mapping[str, Any]] = {1: {"widths": [16]}, 2: {"widths": [16]}, 3: {"widths": [32]}}
 """Blocks after which exits stand, and the options of their heads."""
-FINAL: Mapping[str, Any] = {"widths": [64, 32]}
+FINAL: Mapping[str, Any] = {"widths": [32, 16]}
 TRAINING: dict[str, Any] = {
     "epochs": 40,
     "batch_size": 16,

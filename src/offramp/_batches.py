@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,27 +26,31 @@ def loaded(x: Tensor | Sequence[Tensor]) -> Inputs:
     return x if isinstance(x, Tensor) else tuple(x)
 
 
-def each(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
-    """A batch of what a function makes of each of its tensors."""
-    return tuple(map(function, x)) if isinstance(x, tuple) else function(x)
+def each(function: Callable[[Tensor], Tensor], x: Any) -> Any:
+    """A batch, or a state of tuples within tuples, of what a function makes of each of its tensors."""
+    return tuple(each(function, part) for part in x) if isinstance(x, tuple) else function(x)
 
 
-def count(x: Inputs) -> int:
+def count(x: Any) -> int:
     """How many samples there are."""
-    return len(parts(x)[0])
+    return len(flat(x)[0])
 
 
-def take(x: Inputs, rows: Tensor) -> Inputs:
-    """Some of the samples, by index ``(n,)``, in the order of ``rows``."""
+def take(x: Any, rows: Tensor) -> Any:
+    """Some of the samples of a batch or a state, by index ``(n,)``, in the order of ``rows``."""
     return each(lambda part: part.index_select(0, rows), x)
 
 
-def cat(batches: Sequence[Inputs]) -> Inputs:
-    """Several batches, one after the other."""
-    first = batches[0]
-    if isinstance(first, tuple):
-        return tuple(torch.cat(column) for column in zip(*map(parts, batches), strict=True))
-    return torch.cat([parts(x)[0] for x in batches])
+def cat(batches: Sequence[Any]) -> Any:
+    """Several batches or states, one after the other."""
+    if isinstance(batches[0], tuple):
+        return tuple(map(cat, zip(*batches, strict=True)))
+    return torch.cat(list(batches))
+
+
+def flat(x: Any) -> tuple[Tensor, ...]:
+    """The tensors of a state, of tuples within tuples, in a row."""
+    return tuple(tensor for part in x for tensor in flat(part)) if isinstance(x, tuple) else (x,)
 
 
 def to(x: Inputs, like: Tensor | torch.device) -> Inputs:

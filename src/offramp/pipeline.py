@@ -53,8 +53,9 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         outputs = len(splits.classes or range(int(targets.max()) + 1))
     inner = timm_model(recipe.backbone, outputs)
     reads = INPUTS.resolve(recipe.input.name).for_backbone(inner, input_size(inner), **recipe.input.options)
-    exits = [Exit(e.after, e.head, e.options, e.path) for e in recipe.exits]
-    last = None if recipe.final is None else Exit(len(cut(inner).steps), recipe.final.head, recipe.final.options)
+    exits = [Exit(e.after, e.head, e.options, e.path, e.side) for e in recipe.exits]
+    last = recipe.final
+    final = None if last is None else Exit(len(cut(inner).steps), last.head, last.options, side=last.side)
     names = splits.classes if task.classes else None
     model = attach(
         inner,
@@ -62,12 +63,13 @@ def build_model(recipe: Recipe, splits: Splits) -> EarlyExitModel:
         task,
         names,
         reads,
-        last,
-        None if last is None else outputs,
+        final,
+        None if final is None else outputs,
         tails=recipe.tails,
         paths=[Part(p.name, p.options) for p in recipe.paths],
         link=Part(recipe.link.name, recipe.link.options),
         router=None if recipe.router is None else Part(recipe.router.name, recipe.router.options),
+        side=None if recipe.side is None else timm_model(recipe.side, 0),
     )
     check_classes(splits, recipe.data.source, task, model.num_outputs, model.classes)
     return model

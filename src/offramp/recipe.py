@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -71,6 +71,8 @@ class ExitSection(_Section):
     options: dict[str, Any] = {}
     path: int | None = None
     """The path that it stands on, -1 for the backbone itself; every path if not given."""
+    side: Literal["append", "film"] | None = None
+    """How the head also reads what the side encoder makes of another modality."""
 
 
 class PathSection(_Section):
@@ -99,6 +101,8 @@ class FinalSection(_Section):
 
     head: Annotated[str, _named(HEADS)] = "linear"
     options: dict[str, Any] = {}
+    side: Literal["append", "film"] | None = None
+    """As of an exit."""
 
 
 class ObjectiveSection(_Section):
@@ -186,6 +190,8 @@ class Recipe(_Section):
     paths: list[PathSection] = []
     link: LinkSection = LinkSection()
     router: RouterSection | None = None
+    side: BackboneSection | None = None
+    """What encodes another modality, for exits with a ``side``; it has no classifier."""
     final: FinalSection | None = None
     """What stands behind the last block in place of the backbone's own classifier."""
     task: Annotated[str, _named(TASKS)] = "classification"
@@ -241,7 +247,7 @@ def check_recipe(values: dict[str, Any], where: str = "the recipe") -> Recipe:
 def _backbone_faults(values: dict[str, Any]) -> Iterator[str]:
     import timm
 
-    for key in ("backbone", "teacher"):
+    for key in ("backbone", "side", "teacher"):
         section = values.get(key)
         name = section.get("name") if isinstance(section, dict) else None
         if isinstance(name, str) and not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name):

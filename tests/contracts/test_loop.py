@@ -7,11 +7,12 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import images, model_of, tiny_vit
+from helpers import images, inputs, model_of, tiny_vit
 from policy_examples import examples
 
 import offramp
 from offramp import UsageError
+from offramp._batches import take
 from offramp.engine import Cohort, RuntimeInPieces, TorchSegments, advance, arrive, enter, open_runtime
 from offramp.registry import POLICIES, TASKS
 from offramp.testing._policies import MARGIN
@@ -23,10 +24,10 @@ RUNTIMES = ("torch", "torch-compiled")
 PRECISIONS = ("fp32", "bf16")
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=[*TASKS, "pair"])
 def setting(request):
     model = model_of(request.param)
-    x = images(N)
+    x = inputs(model, N)
     return model, x, offramp.profile(model, repeats=1), examples(model, x)
 
 
@@ -134,7 +135,7 @@ def walk(segments, policy, make, task, x, joined_before):
     with torch.inference_mode():
         for rows in parts:
             rule = make(rows)
-            entered = enter(segments, arrive(segments, x[rows], rule), 0)
+            entered = enter(segments, arrive(segments, take(x, rows), rule), 0)
             cohort = Cohort(rows, entered.h, entered.state, entered.previous)
             for k in range(joined_before):
                 cohort = on(k, cohort, rule) if len(cohort) else cohort

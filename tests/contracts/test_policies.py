@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import images, model_of
+from helpers import inputs, model_of
 from policy_examples import examples
 
 import offramp
+from offramp._batches import take
 from offramp.engine import open_runtime
 from offramp.registry import POLICIES, TASKS
 from offramp.testing import check_policy
@@ -22,16 +23,16 @@ ONE_KIND = {"gates": True, "scheduler": True, "expected-error": False}
 """Policies for classes alone, or for numbers alone."""
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=[*TASKS, "pair"])
 def setting(request):
     model = model_of(request.param)
-    x = images(N)
-    table = offramp.tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
+    x = inputs(model, N)
+    table = offramp.tabulate(model, [(take(x, rows), torch.zeros(len(rows))) for rows in torch.arange(N).split(256)])
     return model, x, table
 
 
 def test_every_policy_has_examples(setting):
-    assert examples(setting[0], setting[1][:50]).keys() == POLICIES.keys()
+    assert examples(setting[0], take(setting[1], torch.arange(50))).keys() == POLICIES.keys()
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from offramp.backbones import layer_norm_eps, set_layer_norm_eps
+from offramp.backbones import SideEncoder, layer_norm_eps, set_layer_norm_eps
 from offramp.errors import UsageError
 from offramp.inputs import Input, input_from_json, input_to_json
 from offramp.model import EarlyExitModel, attach
@@ -44,11 +44,16 @@ class _Backbone(_Section):
     layer_norm_eps: dict[str, float] = {}
 
 
+class _Side(_Backbone):
+    input_size: list[int]
+
+
 class _Exit(_Section):
     after: int = Field(ge=1)
     head: str
     options: dict[str, Any]
     path: int | None = None
+    side: str | None = None
 
 
 class _Part(_Section):
@@ -63,6 +68,7 @@ class _Description(_Section):
     paths: list[_Part] = []
     link: _Part = _Part(name="none", options={})
     router: _Part | None = None
+    side: _Side | None = None
     shared_heads: bool = True
     num_outputs: int | None = Field(default=None, ge=1)
     task: str
@@ -76,11 +82,6 @@ def describe(model: EarlyExitModel) -> dict[str, Any]:
     Raises:
         UsageError: a backbone that does not know its timm name; a head, a task or an input that is in no table.
     """
-    inner = model.backbone.model
-    arguments = {k: v for k, v in getattr(inner, "_model_args", {}).items() if k not in _NOT_FROM_A_FILE}
-    architecture = getattr(inner, "pretrained_cfg", {}).get("architecture")
-    if architecture is None:
-        raise UsageError("only a backbone from timm.create_model can be saved: this one does not know its name")
     task = task_name(model.task)
     exits = [_named(e) for e in model.placed]
     final = None if model.final_exit is None else _named(model.final_exit)
@@ -94,11 +95,7 @@ def describe(model: EarlyExitModel) -> dict[str, Any]:
     used = {"heads": heads, "tasks": [task], "inputs": [reads["name"]], "links": [link["name"]]}
     used |= {"paths": [p["name"] for p in paths], "routers": [] if router is None else [router["name"]]}
     return {
-        "backbone": {
-            "name": architecture,
-            "args": {**arguments, "num_classes": inner.num_classes},
-            "layer_norm_eps": layer_norm_eps(inner),
-        },
+        "backbone": _timm(model.backbone.model),
         "exits": exits,
         "final": final,
         "paths": paths,
@@ -110,6 +107,7 @@ def describe(model: EarlyExitModel) -> dict[str, Any]:
         "classes": None if model.classes is None else list(model.classes),
         "input": reads,
         "packages": packages(used),
+        **({} if model.side is None else {"side": _side(model.side)}),
     }
 
 
@@ -144,13 +142,7 @@ def build(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> EarlyExit
 
 
 def _made(described: _Description, reads: Input) -> EarlyExitModel:
-    name, arguments = described.backbone.name, described.backbone.args
-    if not timm.is_model(name):
-        raise UsageError(f"timm {timm.__version__} has no model {name!r}")
-    if forbidden := _NOT_FROM_A_FILE & arguments.keys():
-        raise UsageError(f"argument {min(forbidden)!r} is not taken from a file")
-    inner = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=reads.pretrained_cfg(), **arguments)
-    set_layer_norm_eps(inner, described.backbone.layer_norm_eps)  # before a cut by graph would read it
+    inner = _created(described.backbone, reads.pretrained_cfg())
     exits = [_exit(e) for e in described.exits]
     last = None if described.final is None else _exit(described.final)
     return attach(
@@ -165,7 +157,41 @@ def _made(described: _Description, reads: Input) -> EarlyExitModel:
         link=_part(described.link),
         router=None if described.router is None else _part(described.router),
         shared_heads=described.shared_heads,
+        side=None if described.side is None else _created(described.side, _size(described.side)),
     )
+
+
+def _size(described: _Side) -> dict[str, Any]:
+    return {"input_size": tuple(described.input_size)}
+
+
+def _created(described: _Backbone, overlay: Mapping[str, Any]) -> Any:
+    """A timm model of random weights."""
+    name, arguments = described.name, described.args
+    if not timm.is_model(name):
+        raise UsageError(f"timm {timm.__version__} has no model {name!r}")
+    if forbidden := _NOT_FROM_A_FILE & arguments.keys():
+        raise UsageError(f"argument {min(forbidden)!r} is not taken from a file")
+    inner = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=dict(overlay), **arguments)
+    set_layer_norm_eps(inner, described.layer_norm_eps)  # before a cut by graph would read it
+    return inner
+
+
+def _timm(inner: Any) -> dict[str, Any]:
+    """A timm model as plain values. Raises ``UsageError`` for one that does not know its name."""
+    arguments = {k: v for k, v in getattr(inner, "_model_args", {}).items() if k not in _NOT_FROM_A_FILE}
+    architecture = getattr(inner, "pretrained_cfg", {}).get("architecture")
+    if architecture is None:
+        raise UsageError("only a backbone from timm.create_model can be saved: this one does not know its name")
+    return {
+        "name": architecture,
+        "args": {**arguments, "num_classes": inner.num_classes},
+        "layer_norm_eps": layer_norm_eps(inner),
+    }
+
+
+def _side(encoder: SideEncoder) -> dict[str, Any]:
+    return {**_timm(encoder.model), "input_size": list(encoder.input_size)}
 
 
 def _part(described: _Part) -> Part:
@@ -179,13 +205,14 @@ def _known(kind: str, part: Part) -> dict[str, Any]:
 
 
 def _exit(described: _Exit) -> Exit:
-    return Exit(described.after, described.head, described.options, described.path)
+    return Exit(described.after, described.head, described.options, described.path, described.side)
 
 
 def _named(e: Exit) -> dict[str, Any]:
     if not isinstance(e.head, str) or e.head not in HEADS:
         raise UsageError(f"head {e.head!r} is in no table; a saved model names its heads")
-    return {"after": e.after, "head": e.head, "options": dict(e.options), "path": e.path}
+    heard = {} if e.side is None else {"side": e.side}
+    return {"after": e.after, "head": e.head, "options": dict(e.options), "path": e.path, **heard}
 
 
 def _check_size(described: _Description) -> None:
@@ -200,6 +227,7 @@ def _check_size(described: _Description) -> None:
 
     everything = [
         described.backbone.args,
+        None if described.side is None else described.side.args,
         described.input,
         described.num_outputs,
         *(e.options for e in described.exits),

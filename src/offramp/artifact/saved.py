@@ -183,7 +183,8 @@ def load_artifact(path: str | Path) -> Artifact:
             raise ArtifactError(f"{path / _TABLE} is the table of another model")
     if _COSTS in files:
         costs = _costs(path / _COSTS, files[_COSTS])
-        if costs.chain != model.chain or len(costs.macs.steps) != model.depth:
+        same = costs.chain == model.chain and costs.chain.side == model.chain.side
+        if not same or len(costs.macs.steps) != model.depth:
             raise ArtifactError(f"{path / _COSTS} has the costs of another model")
     record = config.get("record", {})
     return Artifact(model, policy, table, costs, record if isinstance(record, dict) else {})

@@ -7,5 +7,14 @@ from offramp.backbones._cut import Backbone, cut
 from offramp.backbones._maps import input_size
 from offramp.backbones._norms import layer_norm_eps, set_layer_norm_eps
 from offramp.backbones._weights import read_checkpoint
+from offramp.backbones.side import SideEncoder
 
-__all__ = ["Backbone", "cut", "input_size", "layer_norm_eps", "read_checkpoint", "set_layer_norm_eps"]
+__all__ = [
+    "Backbone",
+    "SideEncoder",
+    "cut",
+    "input_size",
+    "layer_norm_eps",
+    "read_checkpoint",
+    "set_layer_norm_eps",
+]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from offramp._batches import Inputs, parts
+from offramp._batches import Inputs
 from offramp.engine.runtime import FileRuntime, Runtime, open_runtime
 from offramp.errors import DataError
 from offramp.inputs import input_from_json, input_to_json
@@ -54,8 +54,7 @@ def peak_memory(
             from offramp.export import export_onnx, export_static_onnx
 
             export_onnx(model, folder / "dynamic.onnx", policy)
-            example = parts(model.input.example(2))[0]
-            export_static_onnx(model.static, example, folder / "static.onnx")
+            export_static_onnx(model.static, model.input.example(2), folder / "static.onnx")
         else:
             save(folder / "model")
         return {way: _child({**spec, "way": way}) for way in ("static", "dynamic")}
@@ -90,13 +89,13 @@ def _opened(runtime: Runtime | FileRuntime, spec: dict[str, Any], x: Inputs) -> 
     static, policy = spec["way"] == "static", policy_from_json(spec["policy"])
     if isinstance(runtime, FileRuntime):
         if static:
-            return runtime.open_static(folder / "static.onnx")[0]
+            return runtime.open_network(folder / "static.onnx")
         session = runtime.open(folder / "dynamic.onnx")
         return lambda x: session(x, policy)
     from offramp.artifact import load_artifact
 
     model = load_artifact(folder / "model").model
-    return runtime.static(model.static, parts(x)[0]) if static else runtime.dynamic(model, policy)
+    return runtime.static(model.static, x) if static else runtime.dynamic(model, policy)
 
 
 def peak_mb() -> float | None:

@@ -55,6 +55,9 @@ def profile_in(
     A router is timed by sending everybody to the cheapest path, and to the last. What a link takes stands on the path
     that it leads to.
 
+    Encoding another modality stands on the head of every exit that reads it: a path through several of them, or
+    through one to a final exit that reads it too, is taken for longer than it is.
+
     MACs are those of ``offramp.profile``.
 
     Args:
@@ -195,7 +198,7 @@ def _of_paths(costs: CostTable, spent: Mapping[Way, float], medians: Mapping[Way
         last = chain.num_paths - 1
         router = max(spent["router", 0] - spent["whole", 0], 0.0)
         ahead = max(spent["router", last] - spent["whole", last] - router, 0.0)
-    return replace(found[-1], cheaper=tuple(found[:-1]), router=router, ahead=ahead)
+    return replace(found[-1], cheaper=tuple(found[:-1]), router=router, ahead=ahead, hears=costs.macs.hears)
 
 
 def _parts(after: Sequence[int], depth: int, leave: Sequence[float], reach: Sequence[float], whole: float) -> PartCosts:

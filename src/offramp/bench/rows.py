@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp._batches import Inputs, count, parts, to
+from offramp._batches import Inputs, count, to
 from offramp._progress import progress_bar
 from offramp.bench.forced import ForcedWork
 from offramp.bench.measure import macs_speedup, measure
@@ -131,18 +131,15 @@ def _model_rows(
 ) -> list[dict[str, Any]]:
     runtime = TorchRuntime() if runtime is None else runtime
     device = next(model.parameters()).device
-    example = parts(model.input.example(2))[0].to(device)
-    network, dynamic = runtime.static(model.static, example), runtime.dynamic(model, policy)
-
-    def static(x: Inputs) -> Tensor:
-        return network(parts(x)[0])
+    network = runtime.static(model.static, to(model.input.example(2), device))
+    dynamic = runtime.dynamic(model, policy)
 
     def there(batch: int) -> Iterable[Work]:
         return ((to(x, device), policy) for x, policy in work_of(batch))
 
     about = {"runtime": runtime.name, "precision": runtime.precision, "threads": runtime.threads}
     costs = profile(model, repeats=0)
-    rows = timed_rows(static, dynamic, costs, there, batches, images, rounds, about, progress, baselines or {})
+    rows = timed_rows(network, dynamic, costs, there, batches, images, rounds, about, progress, baselines or {})
     return [{**row, **pieces_of(row["batch"], static=network, dynamic=dynamic)} for row in rows]
 
 

@@ -54,6 +54,7 @@ def profile(model: EarlyExitModel, batch_size: int = 1, repeats: int = 20) -> Co
         },
         p95,
         model.chain.linked,
+        side=model.chain.side,
     )
 
 
@@ -61,21 +62,28 @@ def _walk(model: EarlyExitModel, x: Inputs, measure: Any) -> PartCosts:
     """Every part once, in the order of the chain."""
     walked: list[PartCosts] = []
     h: Any = None
-    router, ahead = 0.0, 0.0
+    router, ahead, side = 0.0, 0.0, 0.0
+    own, *other = parts(x)
+    heard: list[Any] = []
+    if model.side is not None:
+        side, encoded = measure(model.side, *other)
+        heard = [(*other, encoded)]
     for number, path in enumerate(model.paths):
         link = measure(model.taken_over, number, h)[0] if number and model.links else 0.0
-        stem, h = measure(path.stem, parts(x)[0])
+        stem, h = measure(path.stem, own)
         steps, heads = [], []
         places = [k for k, on in enumerate(model.chain.paths) if on == number]
         for i, block in enumerate(path.steps, start=1):
             cost, h = measure(block, h)
             steps.append(cost)
-            heads += [measure(model.head, k, h)[0] for k in places if model.after[k] == i]
+            state = (h, *heard) if heard else h
+            heads += [measure(model.head, k, state)[0] for k in places if model.after[k] == i]
             if number == 0 and model.router is not None and i == max(model.router.after, 1):
-                router = measure(model.router, parts(x)[0], h)[0]
+                router = measure(model.router, own, h)[0]
                 ahead = stem + sum(steps) if model.router.after else 0.0
         walked.append(PartCosts(stem, tuple(steps), tuple(heads[:-1]), heads[-1], link))
-    return replace(walked[-1], cheaper=tuple(walked[:-1]), router=router, ahead=ahead)
+    hears = len(model.exits) in model.chain.side
+    return replace(walked[-1], cheaper=tuple(walked[:-1]), router=router, ahead=ahead, side=side, hears=hears)
 
 
 def _clock(device: torch.device, function: Any, *args: Any) -> tuple[float, Any]:
@@ -98,8 +106,9 @@ def _over(passes: list[PartCosts], reduce: Callable[[Iterable[float]], float]) -
         return PartCosts(stem, steps, heads, final, link)
 
     *cheaper, last = (path(list(rows)) for rows in zip(*(p.paths for p in passes), strict=True))
-    router, ahead = (reduce(getattr(p, name) for p in passes) for name in ("router", "ahead"))
-    return replace(last, cheaper=tuple(cheaper), router=router, ahead=ahead)
+    router, ahead, side = (reduce(getattr(p, name) for p in passes) for name in ("router", "ahead", "side"))
+    hears = passes[0].hears
+    return replace(last, cheaper=tuple(cheaper), router=router, ahead=ahead, side=side, hears=hears)
 
 
 def _example(model: EarlyExitModel, n: int) -> Inputs:

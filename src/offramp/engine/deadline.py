@@ -118,7 +118,7 @@ class _UnderClock:
     ) -> None:
         self.segments, self.ends, self.policy, self.task, self.answer = segments, ends, policy, task, answer
         self.p95, self.head_seconds = p95, (*p95.heads, 0.0)
-        self.runs = segments.chain.runs(policy.heads)
+        self.runs, self.heard = segments.chain.runs(policy.heads), segments.chain.heard(policy.heads)
         self.answers = Answers(len(ends))
         self.asked: list[tuple[int, Answered]] = []
         self.answered = torch.zeros(len(ends), dtype=torch.bool)
@@ -163,12 +163,14 @@ class _UnderClock:
         after = next(later for later in range(k + 1, len(self.runs)) if self.runs[later])
         chain = self.p95.chain
         over = self.p95.links[chain.paths[after] - 1] if chain.linked and chain.paths[after] > chain.paths[k] else 0.0
-        return over + self.p95.segments[after] + self.head_seconds[after] + self.aside
+        hears = self.p95.side if after == self.heard else 0.0
+        return over + hears + self.p95.segments[after] + self.head_seconds[after] + self.aside
 
     def _stop(self, k: int, gone: Cohort, asked: bool) -> None:
         """Answer for samples whose time is up at exit ``k``."""
         if not asked:
-            output = self.task.keep(self.segments.head(k, gone.h).float())
+            h = self.segments.hear(gone.h) if k in self.segments.chain.side else gone.h
+            output = self.task.keep(self.segments.head(k, h).float())
             score = score_of(self.policy, self.task, k, output, None)
             self.answers.write(k, Answered(gone.rows, output, score))
         elif self.answer != "last":
@@ -235,6 +237,9 @@ class _Timed:
 
     def step(self, k: int, h: Any) -> Any:
         return self._timed(self.segments.step, k, h)
+
+    def hear(self, h: Any) -> Any:
+        return self._timed(self.segments.hear, h)
 
     def head(self, k: int, h: Any) -> Tensor:
         return self._timed(self.segments.head, k, h)

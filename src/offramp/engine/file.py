@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +33,12 @@ def open_exported(model: EarlyExitModel, policy: Policy, opens: Callable[[Path],
         return opens(path)
 
 
-def open_static(network: nn.Module, example: Tensor, opens: Callable[[Path], tuple[Network, Any]]) -> Network:
+def open_static(network: nn.Module, example: Inputs, opens: Callable[[Path], Network]) -> Network:
     """The same for a network without exits."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "static.onnx"
         export_static_onnx(network, example, path)
-        return opens(path)[0]
+        return opens(path)
 
 
 def check_images(path: str | Path, takes: bool) -> None:

@@ -16,7 +16,7 @@ from offramp.types import Chain, Evidence, State, Trace
 
 
 class Segments(Protocol):
-    """A model in pieces. It knows neither policy nor task; a state ``h`` is a tensor or a tuple of tensors."""
+    """A model in pieces. It knows neither policy nor task; a state ``h`` is a tensor or a tuple of states."""
 
     chain: Chain
     """Where its exits stand."""
@@ -30,6 +30,9 @@ class Segments(Protocol):
 
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k`` (the blocks that lead to exit ``k``) from the state before it."""
+
+    def hear(self, h: Any) -> Any:
+        """The state with another modality encoded, for the exits from there on that read it."""
 
     def head(self, k: int, h: Any) -> Tensor:
         """The output of early exit ``k``; ``Task.keep`` makes ``(n, num_outputs)`` of it."""
@@ -213,6 +216,8 @@ def advance(segments: Segments, policy: Policy, task: Task, k: int, cohort: Coho
     final = k == len(segments.chain.after) - 1
     if not final and k not in policy.heads:
         return reached, None
+    if k == segments.chain.heard(policy.heads):
+        reached = replace(reached, h=segments.hear(reached.h))
     output = task.keep((segments.final(reached.h) if final else segments.head(k, reached.h)).float())
     score = score_of(policy, task, k, output, cohort.previous)
     if final:

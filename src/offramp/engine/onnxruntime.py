@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from offramp._batches import Inputs, parts
 from offramp.engine.file import Arrays, FileSession, check_images, open_exported, open_static
 from offramp.engine.runtime import check_precision
 from offramp.errors import ArtifactError, UsageError
@@ -38,9 +39,9 @@ class OnnxRuntime:
         self._library: Any = onnxruntime
         self.precision, self.threads = precision, threads or cores()
 
-    def static(self, network: nn.Module, example: Tensor) -> Network:
+    def static(self, network: nn.Module, example: Inputs) -> Network:
         """The network as a file of its own."""
-        return open_static(network, example, self.open_static)
+        return open_static(network, example, self.open_network)
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> FileSession:
         """Export the model and open the file."""
@@ -64,6 +65,10 @@ class OnnxRuntime:
 
         return FileSession(file, call, self.precision)
 
+    def open_network(self, path: str | Path) -> Network:
+        """Open what ``export_static_onnx`` wrote."""
+        return _network(self._open(str(path)))
+
     def open_static(self, path: str | Path) -> tuple[Network, tuple[int, ...]]:
         """Open any ONNX file with one input of images, to compare with; and the shape of an image that it takes.
 
@@ -74,7 +79,7 @@ class OnnxRuntime:
         given, *more = session.get_inputs()
         shape = tuple(given.shape[1:])
         check_images(path, not more and given.type == "tensor(float)" and all(isinstance(n, int) for n in shape))
-        return lambda x: torch.from_numpy(session.run(None, {given.name: x.cpu().numpy()})[0]), shape
+        return _network(session), shape
 
     def _open(self, model: str | bytes, patterns: bool = True) -> Any:
         options = self._library.SessionOptions()
@@ -87,3 +92,13 @@ class OnnxRuntime:
             return self._library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class
             raise ArtifactError(f"ONNX Runtime does not take the file: {' '.join(str(error).split())}") from error
+
+
+def _network(session: Any) -> Network:
+    names = [given.name for given in session.get_inputs()]
+
+    def call(x: Inputs) -> Tensor:
+        arrays = (part.cpu().numpy() for part in parts(x))
+        return torch.from_numpy(session.run(None, dict(zip(names, arrays, strict=True)))[0])
+
+    return call

@@ -12,6 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from offramp._batches import Inputs, parts
 from offramp.engine.file import Arrays, FileSession, check_images, open_exported, open_static
 from offramp.engine.runtime import check_precision
 from offramp.errors import ArtifactError, Notice, UsageError
@@ -41,9 +42,9 @@ class OpenVinoRuntime:
             warnings.warn("this processor has no bf16: OpenVINO computes in fp32 instead", Notice, stacklevel=2)
         self.precision, self.threads = precision, threads or cores()
 
-    def static(self, network: nn.Module, example: Tensor) -> Network:
+    def static(self, network: nn.Module, example: Inputs) -> Network:
         """The network as a file of its own."""
-        return open_static(network, example, self.open_static)
+        return open_static(network, example, self.open_network)
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> FileSession:
         """Export the model and open the file."""
@@ -69,6 +70,10 @@ class OpenVinoRuntime:
 
         return FileSession(file, call, self.precision)
 
+    def open_network(self, path: str | Path) -> Network:
+        """Open what ``export_static_onnx`` wrote."""
+        return _network(self._compile(read_bytes(path)))
+
     def open_static(self, path: str | Path) -> tuple[Network, tuple[int, ...]]:
         """Open any ONNX file with one input of images, to compare with; and the shape of an image that it takes.
 
@@ -81,7 +86,7 @@ class OpenVinoRuntime:
         floats = given.element_type.to_dtype() == np.float32
         check_images(path, not more and floats and all(d.is_static for d in sizes))
         shape = tuple(d.get_length() for d in sizes)
-        return lambda x: torch.from_numpy(compiled(x.cpu().numpy())[0]), shape
+        return _network(compiled), shape
 
     def _compile(self, proto: bytes) -> Any:
         hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
@@ -90,6 +95,13 @@ class OpenVinoRuntime:
             return self._core.compile_model(self._core.read_model(proto), "CPU", settings)
         except Exception as error:  # its errors have no common class
             raise ArtifactError(f"OpenVINO does not take the file: {' '.join(str(error).split())}") from error
+
+
+def _network(compiled: Any) -> Network:
+    def call(x: Inputs) -> Tensor:
+        return torch.from_numpy(compiled([part.cpu().numpy() for part in parts(x)])[0])
+
+    return call
 
 
 @cache

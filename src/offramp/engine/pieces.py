@@ -49,7 +49,7 @@ class RuntimeInPieces:
         self.name, self.precisions = runtime.name, runtime.precisions
         self.precision, self.threads = runtime.precision, runtime.threads
 
-    def static(self, network: nn.Module, example: Tensor) -> NetworkInPieces:
+    def static(self, network: nn.Module, example: Inputs) -> NetworkInPieces:
         """The network."""
         return NetworkInPieces(self._runtime.static(network, example), self._piece)
 
@@ -161,6 +161,10 @@ class SegmentsInPieces:
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k``."""
         return _in_pieces(partial(self._segments.step, k), h, self.sizes[k])
+
+    def hear(self, h: Any) -> Any:
+        """The state with another modality encoded, of all samples at once."""
+        return self._segments.hear(h)
 
     def head(self, k: int, h: Any) -> Tensor:
         """The output of early exit ``k``."""

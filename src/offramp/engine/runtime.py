@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
 from offramp._batches import Inputs
 from offramp.errors import UsageError
@@ -39,8 +39,8 @@ class Runtime(Protocol):
     threads: int
     """How many threads compute; the same number means the same in every runtime."""
 
-    def static(self, network: nn.Module, example: Tensor) -> Network:
-        """A network without exits; ``example`` is a batch ``(B, C, H, W)``, and B may be another later."""
+    def static(self, network: nn.Module, example: Inputs) -> Network:
+        """A network without exits; ``example`` is a batch, such as ``(B, C, H, W)``, and B may be another later."""
 
     def dynamic(self, model: EarlyExitModel, policy: Policy) -> Session:
         """A model that leaves early."""
@@ -52,6 +52,9 @@ class FileRuntime(Runtime, Protocol):
 
     def open(self, path: str | Path) -> FileSession:
         """Open a self-exiting file. Raises ``ArtifactError`` for a file that is none, or was changed."""
+
+    def open_network(self, path: str | Path) -> Network:
+        """Open what ``export_static_onnx`` wrote."""
 
     def open_static(self, path: str | Path) -> tuple[Network, tuple[int, ...]]:
         """Open any ONNX file with one input of images, and the shape of an image that it takes."""

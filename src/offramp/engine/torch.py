@@ -41,6 +41,10 @@ class TorchSegments:
         """The state after segment ``k``."""
         return self.model.step(k, h)
 
+    def hear(self, h: Any) -> Any:
+        """The state with another modality encoded."""
+        return self.model.hear(h)
+
     def head(self, k: int, h: Any) -> Tensor:
         """The output of early exit ``k``."""
         return self.model.head(k, h)
@@ -68,14 +72,14 @@ class TorchRuntime:
             torch.set_num_threads(threads)
         self.threads = torch.get_num_threads()
 
-    def static(self, network: nn.Module, example: Tensor) -> Network:
+    def static(self, network: nn.Module, example: Inputs) -> Network:
         """The network in evaluation mode."""
         network = self._ready(network)
         like = next(network.parameters())
 
-        def call(x: Tensor) -> Tensor:
+        def call(x: Inputs) -> Tensor:
             with evaluating(network), torch.inference_mode():
-                return network(x.to(like)).float()
+                return network(to(x, like)).float()
 
         return call
 
@@ -120,6 +124,7 @@ class CompiledSegments(TorchSegments):
         self._segments = [torch.compile(piece, dynamic=True) for piece in pieces]
         self._enter = torch.compile(model.enter, dynamic=True)
         self._route = torch.compile(model.route, dynamic=True)
+        self._hear = torch.compile(model.hear, dynamic=True)
         self._heads = [torch.compile(partial(model.head, k), dynamic=True) for k in exits]
         self._final = torch.compile(model.final, dynamic=True)
 
@@ -137,6 +142,10 @@ class CompiledSegments(TorchSegments):
         """The state after segment ``k``."""
         return self._segments[k](h)
 
+    def hear(self, h: Any) -> Any:
+        """The state with another modality encoded."""
+        return self._hear(h)
+
     def head(self, k: int, h: Any) -> Tensor:
         """The output of early exit ``k``."""
         return self._heads[k](h)
@@ -151,7 +160,7 @@ class CompiledRuntime(TorchRuntime):
 
     name = "torch-compiled"
 
-    def static(self, network: nn.Module, example: Tensor) -> Network:
+    def static(self, network: nn.Module, example: Inputs) -> Network:
         """The network, compiled."""
         return super().static(torch.compile(network, dynamic=True), example)  # type: ignore[arg-type]
 

@@ -42,6 +42,7 @@ class Place:
         starts: whether its path begins here.
         over: from the last state of the path before to what this one takes over, where paths are linked; likewise.
         taken: an example of that.
+        hear: what encodes another modality before the exit is asked, where that may not have been done before.
     """
 
     k: int
@@ -52,6 +53,7 @@ class Place:
     starts: bool = False
     over: Sequence[ir.Graph] = ()
     taken: Tensors = ()
+    hear: ir.Graph | None = None
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,15 @@ class Join:
             standing, read = self._source(body, place, on, inside, whole, begun)
             inside, on = self._leave(body, place, standing, read), place.path
         standing, read = self._source(body, final, on, inside, whole, begun)
+        hear = final.hear
+        if hear is not None and inside is not None and self.thresholds is not None:
+            encoded = self._heard(body, hear, standing.h, _somebody(body, standing), final.k)
+            read, hear = (lambda branch: encoded), None
 
         def last(branch: Body) -> list[ir.Value]:
             h = branch.call_all(final.segment, read(branch))
+            if hear is not None:
+                h = _encoded(branch, hear, h)
             output, score = branch.call(final.exit, [*h, *standing.previous])
             return _written(branch, standing, [output, _exit(branch, standing, final.k), score])
 
@@ -271,10 +279,13 @@ class Join:
             lambda branch: branch.call_all(place.segment, read(branch)),
             lambda branch: [branch.blank(example, inside.rows) for example in place.shapes.h],
         )
+        is_asked = self._is_asked(body, place.k, somebody, self.thresholds)
+        if place.hear is not None:
+            h = self._heard(body, place.hear, h, is_asked, place.k)
         reached = replace(inside, h=h)
         asked = _Asked.of(
             body.choose(
-                self._is_asked(body, place.k, somebody, self.thresholds),
+                is_asked,
                 lambda branch: self._ask(branch, place, reached).values(),
                 lambda branch: self._pass_by(branch, place, reached).values(),
             ),
@@ -288,6 +299,8 @@ class Join:
 
         def run(branch: Body) -> list[ir.Value]:
             h = branch.call_all(place.segment, read(branch))
+            if place.hear is not None:
+                h = _encoded(branch, place.hear, h)
             return [*h, *self._ask(branch, place, replace(inside, h=h)).values()]
 
         def nobody(branch: Body) -> list[ir.Value]:
@@ -297,6 +310,17 @@ class Join:
         values = body.choose(somebody, run, nobody)
         asked = _Asked.of(values[number:], len(place.shapes.previous))
         return _staying(body, replace(inside, h=values[:number]), asked)
+
+    def _heard(self, body: Body, hear: ir.Graph, h: list[ir.Value], asked: ir.Value, k: int) -> list[ir.Value]:
+        """The state with another modality encoded, if exit ``k`` is asked and no exit before it needed that."""
+        assert self.thresholds is not None
+        *own, given, there, tokens = h
+        for j in self.graphs.chain.side:
+            if j < k:
+                threshold = body.op("Gather", self.thresholds, body.number(j), axis=0)
+                asked = body.op("And", asked, body.op("Greater", threshold, body.number(1, np.float32)))
+        found = body.choose(asked, lambda branch: branch.call(hear, [given, there]), lambda branch: [tokens])
+        return [*own, given, there, *found]
 
     def _of_use(self, body: Body, place: Place, somebody: ir.Value, thresholds: ir.Value) -> ir.Value:
         """Whether a segment is computed: not behind the last exit of a path that is on, but where a link reads it."""
@@ -332,6 +356,11 @@ class Join:
         keep = branch.op("ConstantOfShape", branch.op("Shape", inside.rows), value=_tensor([True], np.bool_))
         previous, state = ([branch.nothing(example) for example in part] for part in (shapes.previous, shapes.state))
         return _Asked(inside.answers, keep, previous, state)
+
+
+def _encoded(branch: Body, hear: ir.Graph, h: list[ir.Value]) -> list[ir.Value]:
+    *before, given, there, _ = h
+    return [*before, given, there, *branch.call(hear, [given, there])]
 
 
 def _joined(body: Body, values: list[ir.Value]) -> ir.Value:

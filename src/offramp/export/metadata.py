@@ -50,6 +50,7 @@ class _About(_Section):
     input: dict[str, Any]
     exits: list[_Exit] = Field(min_length=1)
     linked: bool = False
+    side: list[int] = []
     policy: dict[str, Any]
     fixed: bool = False
     precision: str
@@ -93,6 +94,7 @@ def describe(model: EarlyExitModel, policy: Policy, precision: str = "fp32", fix
             {"after": a, "head": h, "path": p}
             for a, h, p in zip(model.after, model.head_names, model.chain.paths, strict=True)
         ],
+        "side": list(model.chain.side),
         "linked": model.chain.linked,
         "policy": rule,
         "fixed": fixed,
@@ -164,7 +166,10 @@ def _checked(content: bytes, path: str | Path) -> tuple[onnx.ModelProto, Exporte
         reads = input_from_json(about["input"])
         policy = policy_from_json(about["policy"])
         chain = chain_of(
-            [e["after"] for e in about["exits"]], [e.get("path", 0) for e in about["exits"]], about.get("linked", False)
+            [e["after"] for e in about["exits"]],
+            [e.get("path", 0) for e in about["exits"]],
+            about.get("linked", False),
+            about.get("side", ()),
         )
         check_fits(policy, len(about["exits"]) - 1, about["num_outputs"], get_task(about["task"]), chain.num_paths)
     except (ArtifactError, UsageError, ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:

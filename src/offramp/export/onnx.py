@@ -12,9 +12,9 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from offramp._batches import Inputs, parts
+from offramp._batches import Inputs, of_parts, parts
 from offramp._files import atomic_file
 from offramp.errors import UsageError
 from offramp.export.graph import OPSET, Body, quiet, traced
@@ -86,22 +86,27 @@ def export_onnx(
 
 
 def export_static_onnx(
-    model: nn.Module, images: Tensor, path: str | Path, int8: Iterable[Tensor] | None = None
+    model: nn.Module, images: Inputs, path: str | Path, int8: Iterable[Inputs] | None = None
 ) -> None:
     """Write a network without exits as an ONNX file: ``images`` ``(B, C, H, W)`` to ``output``; to compare with.
 
     Args:
         model: a timm model, for instance; it is put into evaluation mode.
-        images: examples of its input.
+        images: examples of its input; of several parts the others are called ``part1``, ``part2``, …
         path: the file.
         int8: batches of images to quantise it with.
     """
-    body = Body()
-    x = _input("images", ir.DataType.FLOAT, ("batch", *images.shape[1:]))
-    graph = traced(_Plain(_portable(model)), ((images.cpu().float(),),))
-    (output,) = body.call(graph if int8 is None else quantised(graph, [(batch,) for batch in int8]), [x])
+    body, given = Body(), _portable_batch(images)
+    names = ["images", *(f"part{i}" for i in range(1, len(given)))]
+    inputs = [
+        _input(name, ir.DataType.FLOAT, ("batch", *part.shape[1:])) for name, part in zip(names, given, strict=True)
+    ]
+    graph = traced(_Plain(_portable(model)), (given,))
+    if int8 is not None:
+        graph = quantised(graph, [_portable_batch(batch) for batch in int8])
+    (output,) = body.call(graph, inputs)
     output.name = "output"
-    write(_model(body.graph([x], [output], "static")), path)
+    write(_model(body.graph(inputs, [output], "static")), path)
 
 
 def _portable(model: Any) -> Any:
@@ -128,7 +133,7 @@ class _Plain(nn.Module):
         self.model = model
 
     def forward(self, h: Tensors) -> Tensors:
-        return (self.model(h[0]),)
+        return (self.model(of_parts(h)),)
 
 
 def _whole(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offramp._batches import of_parts
+from offramp._batches import flat, of_parts
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, Routed, inner_of, score_of
 from offramp.policies.forced import Forced
@@ -54,6 +54,13 @@ def holds(own: Policy, policy: Policy, switched: bool) -> bool:
     return only_numbers_differ(policy, own) and (switched or policy.heads in ((), own.heads))
 
 
+def state_of(model: EarlyExitModel, h: Tensors, packed: bool) -> Any:
+    """A state of a model from its tensors in a row; ``packed`` says whether the backbone's own is a tuple."""
+    if model.side is None:
+        return h if packed else h[0]
+    return (h[:-3] if packed else h[0]), h[-3:]
+
+
 class Segment(nn.Module):
     """The blocks that lead from one exit of the chain to the next.
 
@@ -70,14 +77,31 @@ class Segment(nn.Module):
 
     def forward(self, h: Tensors) -> Tensors:
         """The state before, or the parts of a batch, to the state after, as a tuple of tensors."""
-        state: Any = h if self.packed else h[0]
-        if self.start is not None:
+        if self.start is None:
+            state = state_of(self.model, h, self.packed)
+        else:
             number = len(self.model.input.shapes)
             state = self.model.enter(self.start, of_parts(h[:number]))
             if len(h) > number:
                 state = state + h[number]
-        state = self.model.step(self.k, state)
-        return state if self.packed else (state,)
+        return flat(self.model.step(self.k, state))
+
+
+class Hear(nn.Module):
+    """The encoder of another modality.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: EarlyExitModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, h: Tensors) -> Tensors:
+        """The other modality, and whether it is there, to side tokens, as a tuple of one."""
+        assert self.model.side is not None
+        return (self.model.side(*h),)
 
 
 class Link(nn.Module):
@@ -95,7 +119,7 @@ class Link(nn.Module):
 
     def forward(self, h: Tensors) -> Tensors:
         """To the addend, as a tuple of one."""
-        return (self.model.taken_over(self.path, h if self.packed else h[0]),)
+        return (self.model.taken_over(self.path, state_of(self.model, h, self.packed)),)
 
 
 class Route(nn.Module):
@@ -156,7 +180,7 @@ class Ask(nn.Module):
             state: what the policy remembers; at the first exit nothing, but for exits that are forced.
         """
         policy, task = with_numbers(self.policy, numbers), self.model.task
-        output = task.keep(self.model.head(self.exit, h if self.packed else h[0]))
+        output = task.keep(self.model.head(self.exit, state_of(self.model, h, self.packed)))
         before = previous[0] if previous else None
         score = score_of(policy, task, self.exit, output, before)
         if self.begins and not isinstance(policy, Forced):
@@ -175,7 +199,7 @@ class Final(nn.Module):
 
     def forward(self, h: Tensors, previous: Tensors) -> Tensors:
         """To the output ``(n, num_outputs)`` and its score ``(n,)``."""
-        output = self.model.task.keep(self.model.final(h if self.packed else h[0]))
+        output = self.model.task.keep(self.model.final(state_of(self.model, h, self.packed)))
         before = previous[0] if previous else None
         return output, score_of(self.policy, self.model.task, len(self.model.exits), output, before)
 

@@ -11,7 +11,7 @@ from offramp._batches import of_parts, parts
 from offramp.errors import UsageError
 from offramp.export.graph import traced
 from offramp.export.join import Graphs, Place, Shapes
-from offramp.export.parts import Ask, Begin, Final, Link, Route, Segment, Tensors
+from offramp.export.parts import Ask, Begin, Final, Hear, Link, Route, Segment, Tensors
 from offramp.export.quantise import quantised
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, Routed, inner_of
@@ -59,7 +59,8 @@ class Pieces:
         self.batch: Tensors = tuple(part.to(device) for part in parts(model.input.example(_EXAMPLES)))
         self.examples = None if int8 is None else [tuple(part.to(device) for part in x) for x in int8]
         self._h, self._seen = self.batch, self.examples  # behind what was traced last
-        self.packed = isinstance(model.enter(0, of_parts(self.batch)), tuple)
+        first = model.enter(0, of_parts(self.batch))
+        self.packed = isinstance(first if model.side is None else first[0], tuple)
 
     def graphs(self) -> Graphs:
         """All of them. Raises ``UsageError`` where a link would read a path of which no exit is asked."""
@@ -99,16 +100,17 @@ class Pieces:
                 segment = self._to(range(chain.starts[path], k + 1), None if begun else path)
             else:
                 segment = self._to(range(before + 1, k + 1))
+            hear = self._hear() if k in chain.side and (self.gated or k == chain.heard(self.asked)) else None
             h, before, on = self._h, k, path
             if k == len(model.exits):
                 final = traced(Final(model, self.policy, self.packed), (h, previous))
-                places.append(Place(k, path, segment, final, Shapes(h, (), ()), starts, over, taken))
+                places.append(Place(k, path, segment, final, Shapes(h, (), ()), starts, over, taken, hear))
                 break
             ask = Ask(model, self.policy, k, begins and not places, self.packed)
             head = traced(ask, (h, self.numbers, previous, state), fixed=(1,))
             _, _, _, output, *after = ask(h, self.numbers, previous, state)
             previous, state = ((output,) if self.compares else ()), tuple(after)
-            places.append(Place(k, path, segment, head, Shapes(h, previous, state), starts, over, taken))
+            places.append(Place(k, path, segment, head, Shapes(h, previous, state), starts, over, taken, hear))
         return Graphs(places, chain, self.gated, route=route, routed=routed, begin=begin)
 
     def _to(self, segments: Iterable[int], start: int | None = None) -> list[ir.Graph]:
@@ -123,3 +125,13 @@ class Pieces:
             self._h, start = segment(self._h), None
             graphs.append(graph)
         return graphs
+
+    def _hear(self) -> ir.Graph:
+        """What encodes another modality, quantised likewise; the state behind it has what it gives."""
+        hear = Hear(self.model)
+        graph = traced(hear, (self._h[-3:-1],))
+        if self._seen is not None:
+            graph = quantised(graph, [x[-3:-1] for x in self._seen])
+            self._seen = [(*x[:-1], *hear(x[-3:-1])) for x in self._seen]
+        self._h = (*self._h[:-1], *hear(self._h[-3:-1]))
+        return graph

@@ -8,6 +8,7 @@ from offramp.inputs._labelled import Labelled
 from offramp.inputs._one import OneTensor
 from offramp.inputs.image import ImageInput
 from offramp.inputs.log_mel import LogMelInput
+from offramp.inputs.pair import Pair, PairInput
 from offramp.inputs.points import Marked, PointsInput
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "LogMelInput",
     "Marked",
     "OneTensor",
+    "Pair",
+    "PairInput",
     "PointsInput",
     "input_from_json",
     "input_to_json",

@@ -178,6 +178,7 @@ class Augment:
 
     Args:
         shift: the window lies up to so many seconds before or behind the middle.
+        gain: a clip is made louder or quieter by up to so many decibels: microphones differ.
         noise: decibels from the weakest to the strongest signal-to-noise ratio of background noise, ``[low, high]``.
         noise_folder: clips to take the noise from, such as Speech Commands' ``_background_noise_``; white noise if not
             given.
@@ -193,6 +194,7 @@ class Augment:
     """
 
     shift: float = 0.0
+    gain: float = 0.0
     noise: tuple[float, float] | None = None
     noise_folder: str | None = None
     noise_share: float = 0.5
@@ -212,7 +214,7 @@ class Augment:
             fault = error.errors()[0]
             where = ".".join(map(str, fault["loc"]))
             raise UsageError(f"augmentation of sound: {where}: {fault['msg']}") from error
-        numbers = (found.shift, found.noise_share, found.bands, found.frames, found.stripes)
+        numbers = (found.shift, found.gain, found.noise_share, found.bands, found.frames, found.stripes)
         if not all(0 <= number < math.inf for number in numbers) or found.noise_share > 1:
             raise UsageError(f"augmentation of sound has no values below 0, and a share of at most 1: {asdict(found)}")
         if found.noise is not None and not -math.inf < found.noise[0] <= found.noise[1] < math.inf:
@@ -240,6 +242,9 @@ class _Transform:
         wave = self.reads._resampled(self._sped(clip), self.augment.shift)
         most = round(self.augment.shift * self.reads.sample_rate)
         wave = self._noisy(self.reads._window(wave, _up_to(2 * most) - most))
+        if self.augment.gain:
+            decibels = self.augment.gain * (2 * float(torch.rand(())) - 1)
+            wave = library("torchaudio").functional.gain(wave, decibels)
         return self._striped(self._image(wave))
 
     @cached_property

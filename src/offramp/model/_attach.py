@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offramp.backbones import Backbone, cut, input_size
+from offramp.backbones import Backbone, SideEncoder, cut, input_size
 from offramp.errors import UsageError
 from offramp.inputs import ImageInput, Input
 from offramp.model._model import EarlyExitModel
@@ -35,6 +35,7 @@ def attach(
     link: str | Part = "none",
     router: str | Part | None = None,
     shared_heads: bool = True,
+    side: Any = None,
 ) -> EarlyExitModel:
     """Give a timm model early exits, and several paths through its weights.
 
@@ -58,10 +59,14 @@ def attach(
         link: what a path takes over from the one before, from ``offramp list links``.
         router: what says at which path a sample enters, from ``offramp list routers``.
         shared_heads: whether an exit has one head for all paths where its weights allow it; one for each if not.
+        side: a timm model without classifier (``num_classes=0``) that encodes another modality, for the exits that say
+            how they read it (``Exit.side``). The input then makes samples of both, such as ``PairInput``; the other
+            modality is encoded once, where the policy first asks an exit that reads it (2105.09121).
 
     Raises:
         UsageError: a model that cannot be cut; an exit out of range, doubled, or after the last block; an unknown head;
-            an input of another size than the model reads; tails that do not fit.
+            an input of another size than the model reads; tails that do not fit; exits that read another modality
+            without ``side``, ``side`` with none that does, or with several paths.
     """
     backbone = cut(model)
     parts = [_part(part, PATHS) for part in (*paths, *_tails(tails, backbone))]
@@ -82,18 +87,23 @@ def attach(
         raise UsageError(f"{len(classes)} class names for a model with {outputs} outputs")
     if len(ways) == 1 and (router is not None or _part(link, LINKS).name != "none"):
         raise UsageError("a router or a link needs more than one path: name tails, or paths")
+    last = None if final is None else _last(final, depth)
+    encoder = None if side is None else SideEncoder(side)
+    if encoder is not None:
+        _check_side([*placed, *([] if last is None else [last])], len(ways))
     made = EarlyExitModel(
         ways,
         placed,
         meaning,
-        _fitting(model_input, model),
+        _fitting(model_input, model, encoder),
         outputs,
         classes,
-        None if final is None else _last(final, depth),
+        last,
         _part(link, LINKS),
         None if router is None else _part(router, ROUTERS),
         shared_heads,
         parts,
+        encoder,
     )
     made.read_backbone()
     _check_router(made)
@@ -137,6 +147,14 @@ def _last(final: str | Callable[..., nn.Module] | Exit, depth: int) -> Exit:
     return _placed(found, (), 1)
 
 
+def _check_side(places: Sequence[Exit], paths: int) -> None:
+    """Raise ``UsageError`` where a side encoder is of no use, or its tokens would go to several paths."""
+    if all(place.side is None for place in places):
+        raise UsageError("no exit reads the side encoder: give one a side, 'append' or 'film'")
+    if paths > 1:
+        raise UsageError(f"a model with a side encoder has one path, and this one has {paths}")
+
+
 def _check_router(model: EarlyExitModel) -> None:
     """Raise ``UsageError`` where a router stands behind the first exit of the path that it reads."""
     first = model.after[0]
@@ -154,7 +172,10 @@ def _check_answers(model: EarlyExitModel) -> None:
             if head is None:
                 continue
             like = next(head.parameters(), torch.zeros(()))
-            found = tuple(head(like.new_zeros(1, tap.tokens, tap.dim)).shape[1:])
+            side = []
+            if k in model.chain.side and model.side is not None:
+                side = [(like.new_zeros(1, 1, model.side.width), like.new_ones(1, 1))]
+            found = tuple(head(like.new_zeros(1, tap.tokens, tap.dim), *side).shape[1:])
             if found != (wanted := model.task.shape(tap, model.num_outputs)):
                 asked = name if name != FINAL or model.final_exit is None else model.final_exit.head
                 raise UsageError(
@@ -162,12 +183,19 @@ def _check_answers(model: EarlyExitModel) -> None:
                 )
 
 
-def _fitting(given: Input | None, model: Any) -> Input:
-    """The input of a model: the given one, if it makes what the model was built for."""
+def _fitting(given: Input | None, model: Any, side: SideEncoder | None) -> Input:
+    """The input of a model: the given one, if it makes what the model and its side encoder were built for."""
     size = input_size(model)
-    if given is None:
+    if given is None and side is None:
         return ImageInput.for_backbone(model, size)
-    made = next(iter(given.shapes.values()))
+    if given is None:
+        raise UsageError("a model with a side encoder needs an input that makes both, such as PairInput")
+    made, *others = given.shapes.values()
     if made != size:
         raise UsageError(f"an input that makes {made} for a model that reads {size} (channels, height, width)")
+    if side is not None and others != [side.input_size, (1,)]:
+        raise UsageError(
+            f"an input that makes {others or 'nothing else'} for a side encoder that reads {side.input_size}, and (1,) "
+            "for whether there is something to read"
+        )
     return given

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from offramp._batches import Inputs, count, parts
-from offramp.backbones import Backbone
+from offramp.backbones import Backbone, SideEncoder
 from offramp.errors import UsageError
 from offramp.heads import build_head
 from offramp.inputs import Input
@@ -42,6 +42,8 @@ class EarlyExitModel(nn.Module):
         router: what says where a sample enters, if anything does.
         share: whether an exit has one head for all paths where its weights allow it.
         path_parts: what the cheaper paths were made from.
+        side: what encodes another modality, where exits read one. A batch then has three parts: what the backbone
+            reads, the other modality, and whether that is there, above 0 where it is, ``(B, 1)``.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class EarlyExitModel(nn.Module):
         router: Part | None = None,
         share: bool = True,
         path_parts: Sequence[Part] = (),
+        side: SideEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.side = side
         self.backbone = paths[-1]
         """The dearest path: the model as it was."""
         self.cheaper = nn.ModuleList(paths[:-1])  # type: ignore[arg-type]
@@ -85,9 +89,12 @@ class EarlyExitModel(nn.Module):
         links = [build_link(self.link, before, after) for before, after in pairwise(paths)]
         self.links = nn.ModuleList([found for found in links if found is not None])  # type: ignore[misc]
         self.router: Any = None if router is None else build_router(router, model_input, paths)
-        self._like_the_backbone(self.links, self.router)
+        self._like_the_backbone(self.links, self.router, side)
         places = [place for place, _ in chain]
-        self.chain = chain_of([int(e.after) for e in places], [int(e.path or 0) for e in places], len(self.links) > 0)
+        after, on = [int(e.after) for e in places], [int(e.path or 0) for e in places]
+        asked = [final if own is None else self.placed[own] for own in self._own]
+        hear = [k for k, place in enumerate(asked) if place is not None and place.side is not None]
+        self.chain = chain_of(after, on, len(self.links) > 0, hear)
         """Where the exits stand, the final exit last."""
         self.after = self.chain.after
         """The block of its path that each exit reads, the final exit last."""
@@ -107,8 +114,9 @@ class EarlyExitModel(nn.Module):
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """The name of each exit's head; a path's own classifier is called ``final``."""
-        return (*(e.head if isinstance(e.head, str) else _name(e.head) for e in self.exits), "final")
+        """The name of each exit's head, with the fusion where it has one; a path's own classifier is ``final``."""
+        names = (e.head if isinstance(e.head, str) else _name(e.head) for e in self.exits)
+        return (*(n if e.side is None else f"{n}+{e.side}" for n, e in zip(names, self.exits, strict=True)), "final")
 
     def tap(self, k: int) -> Tap:
         """Where exit ``k`` reads."""
@@ -125,11 +133,13 @@ class EarlyExitModel(nn.Module):
 
     def states(self, x: Inputs, entry: int = 0) -> Iterator[tuple[int, Any]]:
         """The chain's exits from that path on, each by its index, with the state that it reads."""
-        h = None
+        h, heard = None, self.chain.heard(range(len(self.after)))
         for k in range(self.chain.starts[entry], len(self.after)):
             if k in self.chain.starts:
                 h = self.enter(self.chain.paths[k], x, h)
             h = self.step(k, h)
+            if k == heard:
+                h = self.hear(h)
             yield k, h
 
     def enter(self, path: int, x: Inputs, h: Any = None) -> Any:
@@ -141,7 +151,11 @@ class EarlyExitModel(nn.Module):
             h: the last state of the path before, of the first samples of the batch; None where nobody comes from there.
         """
         self.input.check(x)
-        state = self.paths[path].stem(parts(x)[0])
+        own, *other = parts(x)
+        state = self.paths[path].stem(own)
+        if self.side is not None:
+            given, there = other
+            return state, (given, there, given.new_zeros(given.shape[0], 1, self.side.width))
         if path == 0 and self.router is not None:
             for i in range(self.router.after):
                 state = self.paths[0].steps[i](state)
@@ -168,15 +182,29 @@ class EarlyExitModel(nn.Module):
     def step(self, k: int, h: Any) -> Any:
         """The state after segment ``k`` from the state before it."""
         steps = self.paths[self.chain.paths[k]].steps
+        h, *other = (h,) if self.side is None else h
         for i in self.segments[k]:
             again = self.grad_checkpointing and torch.is_grad_enabled()
             h = checkpoint(steps[i], h, use_reentrant=False) if again else steps[i](h)
-        return h
+        return (h, *other) if other else h
+
+    def hear(self, h: Any) -> Any:
+        """The state with the other modality encoded, for the exits from here on that read it."""
+        assert self.side is not None
+        own, (given, there, _) = h
+        return own, (given, there, self.side(given, there))
 
     def head(self, k: int, h: Any) -> Tensor:
         """The output of exit ``k`` from the state that it reads."""
         path, head = self.paths[self.chain.paths[k]], self.module_of(k)
-        return path.final(h) if head is None else head(path.tokens(h, self.tap(k)))
+        h, *other = (h,) if self.side is None else h
+        if head is None:
+            return path.final(h)
+        tokens = path.tokens(h, self.tap(k))
+        if k not in self.chain.side:
+            return head(tokens)
+        _, there, encoded = other[0]
+        return head(tokens, (encoded, there))
 
     def module_of(self, k: int) -> nn.Module | None:
         """The head of exit ``k``; None where the backbone's own classifier answers."""
@@ -189,9 +217,9 @@ class EarlyExitModel(nn.Module):
 
     @property
     def static(self) -> nn.Module:
-        """The network without early exits: the timm model itself, unless its classifier was replaced."""
+        """The network without early exits: the timm model itself, unless its classifier or its input is another."""
         whole: nn.Module = self.backbone.model
-        return whole if self.classifier is None else _Static(self)
+        return whole if self.classifier is None and len(self.input.shapes) == 1 else _Static(self)
 
     @property
     def num_classes(self) -> int:
@@ -232,10 +260,11 @@ class EarlyExitModel(nn.Module):
     def _build_heads(self) -> None:
         """New heads; ``_of_exit`` says which of them an exit has on each path."""
         paths, outputs = self.paths, self.num_outputs
+        width = 0 if self.side is None else self.side.width
 
         def build(place: Exit, on: Sequence[int]) -> tuple[list[nn.Module], list[int]]:
             taps = [paths[path].taps[int(place.after) - 1] for path in on]
-            return heads_for(lambda tap: build_head(place, tap, outputs), taps, self.share)
+            return heads_for(lambda tap: build_head(place, tap, outputs, width), taps, self.share)
 
         heads: list[nn.Module] = []
         self._of_exit: list[dict[int, int]] = []
@@ -282,7 +311,7 @@ class EarlyExitModel(nn.Module):
     def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
         """From the name of a parameter to its place, for timm's layer decay: a head stands with the block behind it.
 
-        Stems of paths stand with the backbone's own; links and routers with the classifier.
+        Stems of paths stand with the backbone's own; links, routers and a side encoder with the classifier.
         """
         inner = self.backbone.model
         layers = group_parameters(inner, inner.group_matcher(coarse=coarse), reverse=True)
@@ -316,9 +345,12 @@ class _Static(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        *_, (_, h) = self.model.states(x, self.model.chain.num_paths - 1)
-        return self.model.final(h)
+    def forward(self, x: Inputs) -> Tensor:
+        model = self.model
+        h = model.enter(model.chain.num_paths - 1, x)
+        for k in range(model.chain.starts[-1], len(model.after)):
+            h = model.step(k, h)
+        return model.final(h if model.chain.heard(()) is None else model.hear(h))
 
 
 def _added(state: Tensor, more: Tensor) -> Tensor:

@@ -276,6 +276,9 @@ INPUTS = Table(
         "log-mel": Entry(
             "offramp.inputs.log_mel:LogMelInput", "a clip of sound as a log-mel image, by torchaudio", "2105.09121"
         ),
+        "pair": Entry(
+            "offramp.inputs.pair:PairInput", "an image and the clip of sound that belongs to it", "2105.09121"
+        ),
     },
     group="inputs",
 )

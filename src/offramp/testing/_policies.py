@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from offramp._batches import Inputs, take
 from offramp.engine import run, tabulate
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, policy_from_json, policy_to_json, replay
-from offramp.testing._small import images, tiny_model
+from offramp.testing._small import tiny_model
 from offramp.types import ExitTable, Trace
 
 SAMPLES = 2000
@@ -35,16 +36,16 @@ def check_policy(
         policy: a policy for a model of three early exits and five classes, some of whose samples leave early; or a
             function from row numbers ``(n,)`` to the policy for these rows.
         model: what to try it on, if not that.
-        table: the model's outputs for ``images(2000)``, where they are known.
+        table: its outputs for 2,000 samples of noise (``model.input.example`` with seed 1), where they are known.
 
     Raises:
         AssertionError: the sentence says what is broken.
     """
     make: Callable[[Tensor], Policy] = policy if not hasattr(policy, "step") else lambda rows: policy  # type: ignore[assignment, return-value]
     model = tiny_model(seed=2) if model is None else model
-    x = images(SAMPLES)
+    x = model.input.example(SAMPLES, torch.Generator().manual_seed(1))
     if table is None:
-        table = tabulate(model, [(part, torch.zeros(len(part))) for part in x.split(256)])
+        table = tabulate(model, [(take(x, rows), torch.zeros(len(rows))) for rows in torch.arange(SAMPLES).split(256)])
     whole = make(torch.arange(SAMPLES))
     assert policy_from_json(policy_to_json(whole)) == whole, "it does not come back from JSON"
     assert all(len(s) == 7 for s in make(torch.arange(7)).init(7)), "its state has not a row for each sample"
@@ -54,14 +55,15 @@ def check_policy(
     assert_same(run(model, x, whole), expected, near, "live and replayed")
     order, parts = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(0)), []
     for rows in order.split(177):
-        parts.append(run(model, x[rows], make(rows)))
+        parts.append(run(model, take(x, rows), make(rows)))
     assert_same(Trace.cat(parts).take(order.argsort()), expected, near, "in another order, in other company")
     for i in range(5):
         row = torch.tensor([i])
-        assert_same(run(model, x[row], make(row)), expected.take(row), near[row] & False, "alone")
-    empty = run(model, x[:0], make(torch.arange(0)))
+        assert_same(run(model, take(x, row), make(row)), expected.take(row), near[row] & False, "alone")
+    empty = run(model, take(x, torch.arange(0)), make(torch.arange(0)))
     assert len(empty.exit) == len(empty.output) == len(empty.score) == 0, "an empty batch has answers"
-    _check_heads(model, x[:64], make(torch.arange(64)))
+    some = torch.arange(64)
+    _check_heads(model, take(x, some), make(some))
 
 
 def near_threshold(policy: Policy, table: ExitTable, model: EarlyExitModel) -> Tensor:
@@ -84,19 +86,27 @@ def assert_same(a: Trace, b: Trace, near: Tensor, what: str) -> None:
     assert torch.allclose(a.score[~near], b.score[~near], atol=1e-4), f"{what}: scores differ"
 
 
-def _check_heads(model: EarlyExitModel, x: Tensor, policy: Policy) -> None:
+def _check_heads(model: EarlyExitModel, x: Inputs, policy: Policy) -> None:
     calls: list[int] = []
-    usual = model.head
+    encoded: list[Any] = []
+    usual, encode = model.head, model.hear
 
     def head(k: int, h: Any) -> Tensor:
         calls.append(k)
         return usual(k, h)
 
-    model.head = head  # type: ignore[method-assign]
+    def hear(h: Any) -> Any:
+        encoded.append(h)
+        return encode(h)
+
+    model.head, model.hear = head, hear  # type: ignore[method-assign]
     try:
         last = int(run(model, x, policy).exit.max())
     finally:
-        del model.head
+        del model.head, model.hear
+    heard = model.chain.heard(policy.heads)
+    wanted = int(heard is not None and heard <= last)
+    assert len(encoded) == wanted, f"another modality was encoded {len(encoded)} times, and not {wanted}"
     asked = {*calls} - {len(model.exits)}
     assert asked <= {*policy.heads}, f"the heads {sorted(asked)} ran, and it names {list(policy.heads)}"
     reached = {k for k in policy.heads if k <= last}

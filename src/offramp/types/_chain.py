@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 
@@ -19,20 +19,25 @@ class Chain:
         after: for each exit the block of its path that it reads, from 1.
         paths: for each exit the number of its path, from 0.
         linked: whether a path takes over what the one before computed, which is then always computed to its end.
+        side: the exits that also read another modality, by index. An exit table knows nothing of it, so chains are
+            equal without it.
 
     Raises:
-        ValueError: exits in no order.
+        ValueError: exits in no order, or a side of exits that there are not.
     """
 
     after: tuple[int, ...]
     paths: tuple[int, ...]
     linked: bool = False
+    side: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         places = list(zip(self.paths, self.after, strict=True))
         dense = sorted({*self.paths}) == list(range(len({*self.paths})))
         if not places or not dense or places != sorted(places) or min(self.after) < 1:
             raise ValueError("its exits are in no order")
+        if not {*self.side} <= {*range(len(self.paths))}:
+            raise ValueError(f"it has {len(self.paths)} exits, and of them {list(self.side)} read another modality")
 
     @property
     def num_paths(self) -> int:
@@ -67,11 +72,20 @@ class Chain:
         running = [path for path, start in enumerate(self.starts) if self.runs(heads)[start]]
         return tuple(next(later for later in running if later >= path) for path in range(self.num_paths))
 
+    def heard(self, heads: Sequence[int]) -> int | None:
+        """The exit before which the other modality is encoded, once for all later ones; None where it never is.
+
+        Args:
+            heads: the indices of the exits that are asked; the final exit is asked in any case.
+        """
+        return min((k for k in (*heads, len(self.paths) - 1) if k in self.side), default=None)
+
     def only(self, heads: Sequence[int]) -> Chain:
         """The chain with some of the early exits, and the final one."""
         kept = (*heads, len(self.paths) - 1)
         number = {path: i for i, path in enumerate(dict.fromkeys(self.paths[k] for k in kept))}
-        return Chain(tuple(self.after[k] for k in kept), tuple(number[self.paths[k]] for k in kept), self.linked)
+        side = tuple(i for i, k in enumerate(kept) if k in self.side)
+        return Chain(tuple(self.after[k] for k in kept), tuple(number[self.paths[k]] for k in kept), self.linked, side)
 
     @property
     def blocks(self) -> ChainCosts:
@@ -82,9 +96,9 @@ class Chain:
         return ChainCosts(self, tuple(counts), none, (0.0,) * (self.num_paths - 1))
 
 
-def chain_of(after: Sequence[int], paths: Sequence[int] = (), linked: bool = False) -> Chain:
+def chain_of(after: Sequence[int], paths: Sequence[int] = (), linked: bool = False, side: Sequence[int] = ()) -> Chain:
     """A chain; all exits stand on one path if no paths are given."""
-    return Chain(tuple(after), tuple(paths) or (0,) * len(after), linked)
+    return Chain(tuple(after), tuple(paths) or (0,) * len(after), linked, tuple(side))
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,7 @@ class ChainCosts:
         router: what the router takes.
         ahead: what it reads of the cheapest path, which those who enter there do not compute again.
         asks: whether the router is asked whatever the policy is.
+        side: what encoding the other modality takes, once for each sample that comes to an exit that reads it.
     """
 
     chain: Chain
@@ -109,11 +124,13 @@ class ChainCosts:
     router: float = 0.0
     ahead: float = 0.0
     asks: bool = False
+    side: float = 0.0
 
     @property
     def static(self) -> float:
         """The last path alone, without early exits: the backbone as it was."""
-        return sum(self.segments[self.chain.starts[-1] :])
+        heard = self.side if self.chain.heard(()) is not None else 0.0
+        return sum(self.segments[self.chain.starts[-1] :]) + heard
 
     def to_exit(self, heads: Sequence[int], entry: int = 0, routed: bool = False) -> tuple[float, ...]:
         """The cost of leaving at each exit, the final exit last.
@@ -123,7 +140,7 @@ class ChainCosts:
             entry: the path where the sample enters; on the paths before, nothing is spent.
             routed: whether the router was asked.
         """
-        chain, runs = self.chain, self.chain.runs(heads)
+        chain, runs, heard = self.chain, self.chain.runs(heads), self.chain.heard(heads)
         entry = chain.entered(heads)[entry]
         spent = self.router + (self.ahead if entry else 0.0) if routed or self.asks else 0.0
         costs = []
@@ -132,6 +149,8 @@ class ChainCosts:
                 spent += self.segments[k] + (self.heads[k] if k in heads else 0.0)
                 if path > entry and k in chain.starts and chain.linked:
                     spent += self.links[path - 1]
+            if k == heard:
+                spent += self.side
             costs.append(spent)
         return tuple(costs)
 

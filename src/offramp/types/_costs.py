@@ -26,6 +26,8 @@ class PartCosts:
         cheaper: the same of the paths before this one, the cheapest first.
         router: what says where a sample enters.
         ahead: what the router reads of the cheapest path: its stem and first blocks.
+        side: encoding the other modality, where exits read one.
+        hears: whether the final exit reads it.
     """
 
     stem: float
@@ -36,11 +38,13 @@ class PartCosts:
     cheaper: tuple[PartCosts, ...] = ()
     router: float = 0.0
     ahead: float = 0.0
+    side: float = 0.0
+    hears: bool = False
 
     @property
     def static(self) -> float:
-        """The backbone as it was before exits and paths were attached."""
-        return self.stem + sum(self.steps) + self.final
+        """The network without early exits and paths: what is needed to answer at the final exit."""
+        return self.stem + sum(self.steps) + self.final + (self.side if self.hears else 0.0)
 
     @property
     def paths(self) -> tuple[PartCosts, ...]:
@@ -49,7 +53,7 @@ class PartCosts:
 
     def numbers(self) -> Iterator[float]:
         """Every number in it."""
-        yield from (self.router, self.ahead)
+        yield from (self.router, self.ahead, self.side)
         for path in self.paths:
             yield from (path.stem, *path.steps, *path.heads, path.final, path.link)
 
@@ -67,6 +71,7 @@ class CostTable:
         p95: the 95th percentile of the seconds.
         linked: whether paths are linked.
         asks: whether the router is asked in every run, as in a file that was exported with it.
+        side: the exits that read another modality, by index.
     """
 
     after: tuple[int, ...]
@@ -77,12 +82,13 @@ class CostTable:
     p95: PartCosts | None = None
     linked: bool = False
     asks: bool = False
+    side: tuple[int, ...] = ()
 
     @property
     def chain(self) -> Chain:
         """Where the exits stand, the final exit last."""
         paths = [p for p, costs in enumerate(self.macs.paths) for _ in range(len(costs.heads) + 1)]
-        return chain_of((*self.after, len(self.macs.steps)), paths, self.linked)
+        return chain_of((*self.after, len(self.macs.steps)), paths, self.linked, self.side)
 
     def in_unit(self, unit: str) -> PartCosts:
         """The parts in one unit, ``macs``, ``seconds`` or ``p95``; ``ValueError`` where that was not measured."""
@@ -103,7 +109,7 @@ class CostTable:
             heads += [*path.heads, path.final]
         segments[-1] += heads.pop()
         links = tuple(path.link for path in parts.paths[1:])
-        return ChainCosts(chain, tuple(segments), tuple(heads), links, parts.router, parts.ahead, self.asks)
+        return ChainCosts(chain, tuple(segments), tuple(heads), links, parts.router, parts.ahead, self.asks, parts.side)
 
     def to_exit(
         self, heads: Sequence[int], unit: str = "macs", entry: int = 0, routed: bool = False
@@ -138,6 +144,8 @@ class CostTable:
                 raise ValueError("its units speak of other blocks or heads")
             if not all(0 <= value < math.inf for value in parts.numbers()):
                 raise ValueError("a cost is a number of at least 0")
+            if parts.hears != (len(found.after) in found.side):
+                raise ValueError("it is at odds with itself over what the final exit reads")
         _check_places(found)
         return found
 

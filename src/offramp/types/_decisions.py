@@ -12,7 +12,7 @@ from torch import Tensor
 State = tuple[Tensor, ...]
 """What a policy remembers: tensors whose first dimension is the sample."""
 
-Network = Callable[[Tensor], Tensor]
+Network = Callable[[Any], Tensor]
 """Images ``(B, C, H, W)`` to outputs ``(B, num_outputs)``."""
 
 

@@ -21,12 +21,15 @@ class Exit:
         options: keyword arguments for the head.
         path: the number of the path that the exit stands on, from 0, the cheapest; -1 is the backbone itself. On every
             path if not given.
+        side: how the head also reads the side tokens of another modality: ``append`` or ``film``. It reads the
+            backbone alone if not given.
     """
 
     after: int | str
     head: str | Callable[..., nn.Module] = "linear"
     options: Mapping[str, Any] = field(default_factory=dict)
     path: int | None = None
+    side: str | None = None
 
 
 @dataclass(frozen=True)
