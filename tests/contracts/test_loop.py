@@ -102,11 +102,9 @@ def test_cohorts_joined_answer_as_apart(setting, name):
 def test_in_pieces_as_in_one(setting, runtime, precision, name):
     model, x, _, policies = setting
     whole = open_runtime(runtime, precision)
-    network = whole.static(model.static, x)
     near = 100 * MARGIN if precision == "fp32" else 0.1
     for piece in (1, 7, N, "auto"):
         computes = RuntimeInPieces(whole, piece)
-        assert torch.allclose(computes.static(model.static, x)(x), network(x), atol=near)
         for make in policies[name]:
             policy = make(torch.arange(N))
             expected = whole.dynamic(model, policy)(x)
@@ -115,6 +113,18 @@ def test_in_pieces_as_in_one(setting, runtime, precision, name):
             assert agree.all() if precision == "fp32" else (~agree).sum() <= 3, "bf16: only near a threshold"
             assert torch.allclose(found.output[agree], expected.output[agree], atol=near)
             assert torch.allclose(found.score[agree], expected.score[agree], atol=near)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_static_network_in_pieces_as_in_one(setting, runtime, precision):
+    model, x, _, _ = setting
+    whole = open_runtime(runtime, precision)
+    network = whole.static(model.static, x)
+    near = 100 * MARGIN if precision == "fp32" else 0.1
+    for piece in (1, 7, N, "auto"):
+        found = RuntimeInPieces(whole, piece).static(model.static, x)(x)
+        assert torch.allclose(found, network(x), atol=near)
 
 
 def walk(segments, policy, make, task, x, joined_before):

@@ -147,7 +147,8 @@ def _descend(
     for number in range(_ROUNDS):
         before = list(thresholds)
         reached = _reached(columns, thresholds, entry, all_of_them=number == 0)
-        value = columns.quality[-1] - price * costs.segments[-1]
+        hears = chain.heard([k for k, t in enumerate(thresholds) if t is not None]) == exits
+        value = columns.quality[-1] - price * (costs.segments[-1] + costs.side * hears)
         runs = True  # whether anything behind the exit is computed on its path
         for k in reversed(range(exits)):
             path = chain.paths[k]
@@ -157,15 +158,19 @@ def _descend(
                 if chain.linked:
                     value = value - price * costs.links[path]
             if k in heads:
-                gain = (columns.quality[k] - value) * reached[k]
+                # who goes on from the first exit that hears has paid for that
+                first = k in chain.side and all(thresholds[j] is None for j in chain.side if j < k)
+                onward = value + price * costs.side if first and hears else value
+                gain = (columns.quality[k] - onward) * reached[k]
                 threshold, earned = best_cut(columns.scores[k], gain, order[k])
                 asking = costs.heads[k] + (0.0 if runs else _for_it_alone(costs, thresholds, k))
+                asking += costs.side if first and not hears else 0.0
                 earns = earned - price * asking * float(reached[k].sum())
                 thresholds[k] = threshold if earns > 0 else None
                 if earns > 0:
-                    value = torch.where(columns.scores[k] >= threshold, columns.quality[k], value)
-                    value = value - price * costs.heads[k]
-                    runs = True
+                    value = torch.where(columns.scores[k] >= threshold, columns.quality[k], onward)
+                    value = value - price * (costs.heads[k] + costs.side * first)
+                    runs, hears = True, hears or first
             if runs:
                 value = value - price * costs.segments[k]
         worth[0] = value

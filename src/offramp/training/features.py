@@ -46,6 +46,8 @@ class Features:
 
     def __init__(self, model: EarlyExitModel, folder: str | Path) -> None:
         check_one_path(model, "a cache of features")
+        if model.side is not None:
+            raise UsageError("features are of the backbone, and exits of this model also read another modality")
         if len(model.heads) == 0:
             raise UsageError("features are cached for heads, and this model has no early exits")
         self.source, self.folder = model, Path(folder)

@@ -1,0 +1,355 @@
+"""Exits that read another modality: encoded once, where a policy first asks for it, and never where none does."""
+
+import dataclasses
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import timm
+import torch
+from helpers import SIZE, inputs, pair_model, spread_thresholds, tiny_vit
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+import offramp
+from offramp import DataError, Exit, UsageError
+from offramp._batches import take
+from offramp.bench import bench_forced, profile_in
+from offramp.data import Samples
+from offramp.engine import open_runtime
+from offramp.errors import ArtifactError
+from offramp.inputs import ImageInput, LogMelInput, PairInput
+from offramp.inputs._sound import Clip
+from offramp.policies.forced import Forced
+from offramp.policies.patience import Patience
+from offramp.policies.threshold import Threshold
+from offramp.training import Features
+from offramp.types import CostTable
+
+N = 48
+BOTH = [Exit(1), Exit(1, "sl-vit", side="append"), Exit(2, "mlp", side="film"), Exit(3), Exit(3, "vit", side="append")]
+ASKED = [(0,), (1,), (0, 1), (0, 2, 4), (3,), (), (0, 1, 2, 3, 4)]
+
+
+def cnn():
+    """Its state between blocks is a tuple of tensors."""
+    return timm.create_model(
+        "mobilenetv3_small_050", in_chans=1, num_classes=5, pretrained_cfg_overlay={"input_size": SIZE}
+    )
+
+
+@pytest.fixture(scope="module", params=[None, "append", "film"], ids=["deaf", "append", "film"])
+def model(request):
+    return pair_model(BOTH, request.param)
+
+
+def thresholds(model, x, asked):
+    every = spread_thresholds(model, x)
+    return Threshold(tuple(t if k in asked else None for k, t in enumerate(every)))
+
+
+@contextmanager
+def counted(model):
+    """How many samples the encoder is given, call by call."""
+    given = []
+    hook = model.side.register_forward_pre_hook(lambda _, arguments: given.append(len(arguments[0])))
+    yield given
+    hook.remove()
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_who_comes_to_the_first_exit_that_hears_is_encoded_once_and_nobody_else(model, asked):
+    x = inputs(model, N)
+    policy = thresholds(model, x, asked)
+    with counted(model) as given:
+        trace = offramp.run(model, x, policy)
+    first = model.chain.heard(policy.heads)
+    came = 0 if first is None else int((trace.exit >= first).sum())
+    assert given == ([came] if came else [])
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_costs_are_the_multiply_adds_of_such_a_run(model, asked):
+    x, costs = take(inputs(model, N), torch.arange(1)), offramp.profile(model, repeats=0)
+    for exit in (*asked, len(model.exits)):
+        policy = Forced((exit,), len(model.exits), "confidence", tuple(asked))
+        with FlopCounterMode(display=False) as counter:
+            offramp.run(model, x, policy)
+        assert counter.get_total_flops() / 2 == costs.to_exit(asked)[exit]
+    static = model.static(x)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        assert torch.equal(model.static(x), static)
+    assert counter.get_total_flops() / 2 == costs.macs.static == costs.in_chain().static
+    assert torch.equal(static, model(x)[-1])
+    only = costs.in_chain().only(asked)
+    assert only.to_exit(range(len(asked)))[-1] == costs.to_exit(asked)[-1]
+    again = CostTable.from_json(costs.to_json())
+    assert again.chain.side == model.chain.side
+    assert again.to_exit(asked) == costs.to_exit(asked)
+
+
+def test_what_is_missing_is_not_read(model):
+    x = inputs(model, N)
+    image, clips, heard = x
+    others = torch.where(heard[:, :, None, None] > 0, clips, 1000 + clips)
+    assert not torch.equal(clips, others)
+    for a, b in zip(model(x), model((image, others, heard)), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    with_sound, without = model((image, clips, torch.ones(N, 1))), model((image, clips, torch.zeros(N, 1)))
+    for k in range(len(with_sound)):
+        assert torch.equal(with_sound[k], without[k]) == (k not in model.chain.side)
+
+
+def test_film_of_nothing_leaves_a_head_as_it_is():
+    plain = offramp.attach(tiny_vit(), [Exit(2, "mlp")]).eval()
+    model = pair_model([Exit(2, "mlp", side="film")], vit=plain.backbone.model)
+    model.heads[0].head.load_state_dict(plain.heads[0].state_dict())
+    image, clips, _ = inputs(model, N)
+    expected = plain(image)[0]
+    assert torch.allclose(model((image, clips, torch.zeros(N, 1)))[0], expected, atol=1e-5)
+    for p in model.heads[0].fusion.parameters():  # as it is built
+        torch.nn.init.zeros_(p)
+    assert torch.allclose(model((image, clips, torch.ones(N, 1)))[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [tiny_vit, cnn], ids=["vit", "states of several tensors"])
+def test_replay_order_company_deadlines_and_anytime(make):
+    depth = len(offramp.backbones.cut(make()).steps)
+    exits = [Exit(1), Exit(1, "sl-vit", side="append"), Exit(2, side="film")]
+    model = pair_model(exits, vit=make())
+    assert depth > 2
+    x = inputs(model, N)
+    table = offramp.tabulate(model, [(x, torch.zeros(N))])
+    costs = offramp.profile(model, batch_size=N, repeats=2)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    for asked in [(0,), (1,), (0, 1, 2), (2,), ()]:
+        policy = thresholds(model, x, asked)
+        live = offramp.run(model, x, policy)
+        assert torch.equal(live.exit, offramp.replay(policy, table).exit)
+        assert torch.equal(offramp.run(model, take(x, order), policy).exit, live.exit[order])
+        for answer in ("last", "cache", "product", "geometric"):
+            timed = offramp.run_until(model, x, math.inf, costs, policy, answer)
+            assert torch.equal(timed.exit, live.exit)
+            assert torch.equal(timed.output, live.output)
+            hurried = offramp.run_until(model, x, 0.0, costs, policy, answer)
+            assert torch.isfinite(hurried.output).all()
+    steps = list(offramp.anytime(model, x))
+    for step, output in zip(steps, model(x), strict=True):
+        assert torch.allclose(step.output, output, atol=1e-5)
+
+
+def test_at_once_where_the_only_exit_before_a_deadline_hears():
+    model = pair_model([Exit(1, "sl-vit", side="append"), Exit(2)])
+    x = inputs(model, N)
+    costs = offramp.profile(model, batch_size=N, repeats=2)
+    found = offramp.run_until(model, x, 0.0, costs, Threshold((None, 0.9)))
+    assert found.exit.tolist() == [0] * N
+    assert torch.allclose(found.output, model(x)[0], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_does_the_same_whatever_is_switched_on(model, runtime, tmp_path):
+    x = inputs(model, N)
+    offramp.export_onnx(model, tmp_path / "m.onnx", thresholds(model, x, range(5)))
+    session = open_runtime(runtime).open(tmp_path / "m.onnx")
+    assert session.file.chain.side == model.chain.side
+    outputs = model(x)
+    for asked in ASKED:
+        policy = thresholds(model, x, asked)
+        live, found = offramp.run(model, x, policy), session(x, policy)
+        assert torch.equal(found.exit, live.exit)
+        assert torch.allclose(found.output, live.output, atol=1e-4)
+        assert len(session(take(x, torch.arange(0)), policy).exit) == 0
+    never = thresholds(model, x, ())
+    for k, output in enumerate(outputs):
+        assert torch.allclose(session(x, never, max_exit=k).output, output, atol=1e-4)
+    costs = CostTable.from_json(session.file.about["costs"])
+    assert costs.to_exit((0, 1)) == offramp.profile(model, repeats=0).to_exit((0, 1))
+
+
+@pytest.mark.slow
+def test_files_of_other_policies_and_of_fixed_exits(model, tmp_path):
+    x = inputs(model, N)
+    for policy in (Patience(1, (1, 3)), Patience(1, (0, 3)), thresholds(model, x, (3, 4)), thresholds(model, x, ())):
+        offramp.export_onnx(model, tmp_path / "m.onnx", policy, fixed=True)
+        live = offramp.run(model, x, policy)
+        for runtime in ("onnxruntime", "openvino"):
+            found = open_runtime(runtime).open(tmp_path / "m.onnx")(x)
+            assert torch.equal(found.exit, live.exit)
+            assert torch.allclose(found.output, live.output, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_int8_file_hears_too(tmp_path):
+    model = pair_model(BOTH, "film")
+    x = inputs(model, N)
+    policy = thresholds(model, x, ())
+    offramp.export_onnx(model, tmp_path / "m.onnx", policy, int8=[x])
+    session = open_runtime("onnxruntime").open(tmp_path / "m.onnx")
+    for k, output in enumerate(model(x)):
+        found = session(x, policy, max_exit=k).output
+        assert not torch.equal(found, output)
+        assert float((found - output).abs().mean()) < 0.15 * float(output.std())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_prepares_both_parts(tmp_path, runtime):
+    model = pair_model(BOTH)
+    reads = model.input
+    square = dataclasses.replace(reads.image, interpolation="bilinear", crop_pct=1.0)
+    model.input = dataclasses.replace(reads, image=square)
+    policy = thresholds(model, inputs(model, N), (1,))
+    offramp.export_onnx(model, tmp_path / "m.onnx", policy, preprocess=True)
+    session = open_runtime(runtime).open(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8))
+    for clip in (Clip(rng.normal(0, 0.1, 5000).astype(np.float32), 8_000), None):
+        prepared = tuple(part[None] for part in model.input.transform()((picture, clip)))
+        found = session(model.input.raw((picture, clip)), max_exit=1)
+        assert torch.allclose(found.output, model(prepared)[1], atol=0.02)
+
+
+@pytest.mark.slow
+def test_static_networks_are_timed_beside_it_in_every_runtime(model):
+    for name in ("torch", "onnxruntime", "openvino"):
+        runtime = open_runtime(name)
+        x = inputs(model, 4)
+        assert torch.allclose(runtime.static(model.static, x)(x), model(x)[-1], atol=1e-4)
+        (row,) = bench_forced(model, (0.25, 0.25, 0.25, 0, 0, 0.25), [4], 4, 1, runtime=runtime)
+        assert row["macs_speedup"] > 0
+    seconds = profile_in("onnxruntime", model, repeats=2).seconds
+    assert seconds is not None
+    assert seconds.hears == (model.final_exit is not None)
+
+
+def test_saved_and_loaded_it_is_the_same(model, tmp_path):
+    x = inputs(model, N)
+    table = offramp.tabulate(model, [(x, torch.zeros(N, dtype=torch.long))])
+    costs = offramp.profile(model, repeats=0)
+    policy = offramp.calibrate(table, costs, target_speedup=1.1)
+    offramp.save(model, tmp_path / "m", policy, table, costs)
+    loaded, rule = offramp.load(tmp_path / "m")
+    assert loaded.input == model.input
+    assert loaded.placed == model.placed
+    assert rule == policy
+    assert all(torch.equal(a, b) for a, b in zip(loaded(x), model(x), strict=True))
+    other = pair_model([Exit(e.after, e.head, side=None if k == 1 else e.side) for k, e in enumerate(BOTH)])
+    offramp.save(model, tmp_path / "n", policy, table, dataclasses.replace(costs, side=other.chain.side))
+    with pytest.raises(ArtifactError, match=r"at odds|another model"):
+        offramp.load(tmp_path / "n")
+
+
+def samples():
+    """A picture says which of two pairs of classes it is, and the clip which of the pair; some clips are missing."""
+    rng = np.random.default_rng(0)
+    targets, made = rng.integers(0, 4, 160), []
+    for i, target in enumerate(targets):
+        pixels = rng.integers(0, 60, (16, 16), np.uint8)
+        pixels[:, 8 * (target // 2) : 8 * (target // 2) + 8] += 150
+        wave = np.sin(2 * np.pi * (500, 1500)[target % 2] * np.arange(4000) / 8000) * 0.3
+        clip = None if i % 8 == 0 else Clip((wave + rng.normal(0, 0.01, 4000)).astype(np.float32), 8_000)
+        made.append((Image.fromarray(pixels), clip))
+    return Samples(made.__getitem__, targets.astype(np.int64))
+
+
+class Killed:
+    """Reads so many samples, and no more."""
+
+    def __init__(self, read, after):
+        self.read, self.left = read, after
+
+    def __call__(self, i):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.read(i)
+
+
+OPTIONS = {"batch_size": 16, "precision": "fp32", "device": "cpu", "augment": {"missing": 0.2}}
+
+
+@pytest.mark.slow
+def test_it_learns_from_both_and_resumes_to_the_same_bits(tmp_path):
+    ends = []
+    for name, kills in (("one", False), ("two", True)):
+        model = pair_model([Exit(1), Exit(1, "sl-vit", side="append")], "append")
+        data = samples()
+        if kills:
+            killed = Samples(Killed(data.read, 500), data.targets)
+            with pytest.raises(KeyboardInterrupt):
+                offramp.train(model, killed, folder=tmp_path / name, epochs=8, checkpoint_seconds=0.0, **OPTIONS)
+            model = pair_model([Exit(1), Exit(1, "sl-vit", side="append")], "append")
+        offramp.train(model, data, folder=tmp_path / name, epochs=8, checkpoint_seconds=0.0, **OPTIONS)
+        ends.append(model)
+    assert all(torch.equal(ends[0].state_dict()[k], v) for k, v in ends[1].state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["append", "film"])
+def test_frozen_training_changes_heads_alone(tmp_path, fusion):
+    model = pair_model([Exit(1), Exit(1, "sl-vit", side=fusion)])
+    x = inputs(model, N)
+    final = model(x)[-1]
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    offramp.train(model, samples(), "frozen", folder=tmp_path, epochs=1, **OPTIONS)
+    after = model.state_dict()
+    changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"heads"}
+    assert any(name.startswith("heads.1.fusion") and not torch.equal(v, after[name]) for name, v in before.items())
+    assert torch.equal(model.eval()(x)[-1], final)
+
+
+def test_missing_clips_teach_no_batch_norm():
+    model = pair_model([Exit(1, "sl-vit", side="append")]).train()
+    image, clips, heard = inputs(model, N)
+    means = [m.running_mean for m in model.side.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    model((image, clips, torch.zeros(N, 1)))
+    assert all(not m.any() for m in means)
+    other = torch.where(heard[:, :, None, None] > 0, clips, 100.0)
+    assert torch.allclose(model.side(clips, heard), model.side(other, heard), atol=1e-4)
+
+
+VIT, SOUND = tiny_vit(), LogMelInput((1, 32, 21), 8_000, 0.5, 256)
+READS = PairInput(ImageInput.for_backbone(VIT, SIZE), SOUND)
+
+
+def listener(classes=0, size=(1, 32, 21)):
+    small = {"in_chans": 1, "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
+    return timm.create_model("resnet18", num_classes=classes, pretrained_cfg_overlay={"input_size": size}, **small)
+
+
+HEARS = [Exit(1, side="append")]
+
+
+@pytest.mark.parametrize(
+    ("exits", "arguments", "said"),
+    [
+        (HEARS, {"model_input": READS}, "and there is none: give attach a side"),
+        ([Exit(1)], {"model_input": READS, "side": listener()}, "no exit reads the side encoder"),
+        (HEARS, {"side": listener()}, "needs an input that makes both, such as PairInput"),
+        (HEARS, {"side": listener(), "model_input": READS.image}, "makes nothing else for a side encoder"),
+        (HEARS, {"side": listener(size=(1, 64, 21)), "model_input": READS}, r"that reads \(1, 64, 21\)"),
+        (HEARS, {"side": listener(7), "model_input": READS}, "has no classifier: create it with num_classes=0"),
+        ([Exit(1, side="mean")], {"side": listener(), "model_input": READS}, "no fusion 'mean'"),
+        (HEARS, {"side": listener(), "model_input": READS, "tails": [2, 4]}, "has one path, and this one has 2"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_one_sentence(exits, arguments, said):
+    with pytest.raises(UsageError, match=said):
+        offramp.attach(VIT, exits, **arguments)
+
+
+def test_batches_that_are_no_pairs_are_refused_and_features_are_of_one_modality(tmp_path):
+    model = pair_model(HEARS)
+    image, clips, heard = inputs(model, 3)
+    policy = Threshold((0.5,))
+    for wrong in (image, (image, clips), (image, clips, heard[:2]), (image, clips[:2], heard), (image, image, heard)):
+        with pytest.raises(DataError):
+            offramp.run(model, wrong, policy)
+    with pytest.raises(DataError, match="not finite"):
+        offramp.run(model, (image, clips * math.nan, heard), policy)
+    with pytest.raises(UsageError, match="another modality"):
+        Features(model, tmp_path)
