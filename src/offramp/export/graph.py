@@ -21,7 +21,7 @@ def traced(
     part: nn.Module,
     arguments: tuple[tuple[Tensor, ...], ...],
     fixed: Sequence[int] = (),
-    free: Sequence[str] = ("batch",),
+    free: Sequence[Sequence[int | str]] = (),
 ) -> ir.Graph:
     """A module as an ONNX graph for any number of samples.
 
@@ -29,10 +29,17 @@ def traced(
         part: takes tuples of tensors, returns a tuple of tensors.
         arguments: examples; the first dimension of every tensor is the sample, but for those of ``fixed``.
         fixed: which of the arguments hold tensors whose shape is what it is.
-        free: names of the first dimensions, which may be of any size.
+        free: for each tensor of the first argument its sizes behind the sample; one that may be any has a name.
     """
-    dims = dict(enumerate(torch.export.Dim(name, min=1) for name in free))
-    shapes = tuple(tuple({} if i in fixed else dims for _ in group) for i, group in enumerate(arguments))
+    names = {"batch", *(size for sizes in free for size in sizes if isinstance(size, str))}
+    dims = {name: torch.export.Dim(name, min=1) for name in names}
+    more = [{i: dims[size] for i, size in enumerate(sizes, start=1) if isinstance(size, str)} for sizes in free]
+    shapes = tuple(
+        tuple(
+            {} if i in fixed else {0: dims["batch"], **(more[j] if more and i == 0 else {})} for j in range(len(group))
+        )
+        for i, group in enumerate(arguments)
+    )
     with quiet(), torch.no_grad():
         exported = torch.export.export(part.eval(), arguments, dynamic_shapes=shapes)
         program = torch.onnx.export(exported, opset_version=OPSET, verbose=False)

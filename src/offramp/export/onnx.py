@@ -123,8 +123,7 @@ def _portable_batch(x: Inputs) -> Tensors:
 def _preparation(reads: Input) -> ir.Graph:
     """An input's transform, for samples of any size."""
     module, example = reads.graph()
-    sizes = [size for shape in reads.raw_shapes.values() for size in shape if isinstance(size, str)]
-    return traced(module, (parts(example),), free=("batch", *sizes))
+    return traced(module, (parts(example),), free=list(reads.raw_shapes.values()))
 
 
 class _Plain(nn.Module):
