@@ -34,7 +34,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
     right.set_title("thresholds of validation pairs, a line a seed", fontsize=10, color=_INK)
     for axes in (left, right):
         axes.set_xlabel("MMACs a pair, heads and what encodes the sound counted")
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8, frameon=False, loc="center right")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
     left.set_ylabel("test accuracy, %")

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from offramp.inputs import ImageInput, LogMelInput, PointsInput
+from offramp.inputs import ImageInput, LogMelInput, PairInput, PointsInput
 from offramp.registry import INPUTS
 from offramp.testing import check_input
 
@@ -34,6 +34,9 @@ EXAMPLES = {
         (LogMelInput((3, 32, 40), 8_000, 0.5, 256), "a.wav", sound),
         (LogMelInput((1, 20, 51), 16_000, 0.4, 400, 50.0, 7_000.0, -4.0, 2.0), "a.flac", sound),
         (LogMelInput((1, 16, 1), 16_000, 0.4), "a.ogg", sound),
+    ],
+    "pair": [
+        (PairInput(ImageInput((3, 24, 24), crop_pct=0.9), LogMelInput((1, 32, 40), 8_000, 0.5, 256)), "b.png", image),
     ],
 }
 

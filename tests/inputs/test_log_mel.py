@@ -193,7 +193,8 @@ ALL = {"shift": 0.1, "noise": [0, 20], "noise_share": 1.0, "bands": 8, "frames":
 
 
 @pytest.mark.parametrize(
-    "changed", [{"shift": 0.1}, {"noise": [0, 20], "noise_share": 1.0}, {"bands": 8}, {"speeds": [0.7, 1.4]}, ALL]
+    "changed",
+    [{"shift": 0.1}, {"noise": [0, 20], "noise_share": 1.0}, {"bands": 8}, {"speeds": [0.7, 1.4]}, {"gain": 6}, ALL],
 )
 def test_augmentation_follows_the_seed_alone(changed):
     clip, plain = Clip(tone(seconds=0.4), 16_000), READS.transform()
@@ -250,6 +251,7 @@ def test_noise_comes_from_a_folder_at_the_level_that_was_asked(tmp_path):
         {"bands": 1.5},
         {"noise": [0, float("nan")]},
         {"speeds": 0.9},
+        {"gain": -3},
         {"speeds": [0.9, 0]},
         {"speeds": [float("nan")]},
     ],

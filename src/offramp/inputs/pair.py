@@ -156,8 +156,9 @@ class PairInput:
         if other == self:
             return x
         assert isinstance(x, tuple)
-        part = self.sound if isinstance(other, LogMelInput) else self.image
-        return part.converted(x[part is self.sound], other)
+        if isinstance(other, LogMelInput):
+            return self.sound.converted(x[1], other)
+        return self.image.converted(x[0], other)
 
     def about(self) -> str:
         """Both."""

@@ -197,14 +197,16 @@ class EarlyExitModel(nn.Module):
     def head(self, k: int, h: Any) -> Tensor:
         """The output of exit ``k`` from the state that it reads."""
         path, head = self.paths[self.chain.paths[k]], self.module_of(k)
-        h, *other = (h,) if self.side is None else h
         if head is None:
-            return path.final(h)
-        tokens = path.tokens(h, self.tap(k))
+            return path.final(h if self.side is None else h[0])
         if k not in self.chain.side:
-            return head(tokens)
-        _, there, encoded = other[0]
-        return head(tokens, (encoded, there))
+            return head(self.tokens(k, h))
+        _, there, encoded = h[1]
+        return head(self.tokens(k, h), (encoded, there))
+
+    def tokens(self, k: int, h: Any) -> Tensor:
+        """What exit ``k`` reads of the backbone in the state that it stands at, ``(B, prefix + h·w, dim)``."""
+        return self.paths[self.chain.paths[k]].tokens(h if self.side is None else h[0], self.tap(k))
 
     def module_of(self, k: int) -> nn.Module | None:
         """The head of exit ``k``; None where the backbone's own classifier answers."""

@@ -32,13 +32,15 @@ class GradientEquilibrium(Joint):
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The sum of all losses; what differs from joint training is in the gradient only."""
         losses = []
-        h = model.enter(0, batch.inputs)
+        h, heard = model.enter(0, batch.inputs), model.chain.heard(range(len(model.after)))
         for k in range(len(model.exits)):
             behind = len(model.exits) + 1 - k
             h = model.step(k, h)
+            h = model.hear(h) if k == heard else h
             losses.append(model.task.loss(model.head(k, _scaled(h, 1 / behind)), batch.targets))
             h = _scaled(h, (behind - 1) / behind)
-        output = model.final(model.step(len(model.exits), h))
+        h = model.step(len(model.exits), h)
+        output = model.final(model.hear(h) if heard == len(model.exits) else h)
         return {"loss": sum(losses, start=model.task.loss(output, batch.targets))}
 
 

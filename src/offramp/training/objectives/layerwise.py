@@ -44,10 +44,10 @@ class OneExit:
 
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """This exit's loss; what is frozen keeps nothing for a backward pass, and other heads do not run."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.exit == 0):
-            h = model.enter(0, batch.inputs)
-            for k in range(self.exit):
-                h = model.step(k, h)
-        h = model.step(self.exit, h)
+        states = model.states(batch.inputs)
+        with torch.no_grad():
+            for _ in range(self.exit):
+                next(states)
+        _, h = next(states)
         output = model.final(h) if self.exit == len(model.exits) else model.head(self.exit, h)
         return {"loss": model.task.loss(output, batch.targets)}

@@ -89,18 +89,19 @@ class HeadDistillation:
     def __call__(self, model: EarlyExitModel, batch: Batch) -> dict[str, Tensor]:
         """The loss and its three parts."""
         with torch.no_grad():
-            tokens, teacher = self._backbone(model, batch.inputs)
+            states, teacher = self._backbone(model, batch.inputs)
         outputs: list[Tensor] = []
         features: list[Tensor | None] = []
-        for head, read in zip(model.heads, tokens, strict=False):
+        for k, (head, state) in enumerate(zip(model.heads, states, strict=False)):
             if isinstance(head, LPH | GAH):
+                read = model.tokens(k, state)
                 features.append(head.features(read))
                 outputs.append(head.readout(features[-1], read, None))
             else:
                 features.append(None)
-                outputs.append(head(read))
+                outputs.append(model.head(k, state))
         prediction = self._prediction(model, outputs, teacher, batch.targets)
-        heterogeneous = self._heterogeneous(model, features, tokens[-1])
+        heterogeneous = self._heterogeneous(model, features, model.tokens(len(states) - 1, states[-1]))
         homogeneous = self._homogeneous(model, features)
         return {
             "loss": prediction + self.beta * heterogeneous + self.gamma * homogeneous,
@@ -109,16 +110,11 @@ class HeadDistillation:
             "homogeneous": homogeneous,
         }
 
-    def _backbone(self, model: EarlyExitModel, x: Inputs) -> tuple[list[Tensor], Tensor]:
-        """What each head reads, the tokens after the last block last; and the final exit's answer."""
-        taps = [model.backbone.taps[after - 1] for after in model.after[:-1]]
-        tokens = []
-        h = model.enter(0, x)
-        for k, tap in enumerate((*taps, model.backbone.taps[-1])):
-            h = model.step(k, h)
-            tokens.append(model.backbone.tokens(h, tap))
+    def _backbone(self, model: EarlyExitModel, x: Inputs) -> tuple[list[Any], Tensor]:
+        """The state that each exit reads, that after the last block last; and the final exit's answer."""
+        states = [h for _, h in model.states(x)]
         with _without_norm(model.backbone.model) if self.faithful else nullcontext():
-            return tokens, model.final(h)
+            return states, model.final(states[-1])
 
     def _prediction(self, model: EarlyExitModel, outputs: list[Tensor], teacher: Tensor, target: Tensor) -> Tensor:
         true = torch.stack([model.task.loss(output, target) for output in outputs]).sum()
