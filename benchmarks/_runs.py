@@ -6,11 +6,13 @@ import argparse
 import fnmatch
 import json
 import shutil
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -137,6 +139,18 @@ def open_device(name: str) -> dict[str, Any]:
         return {"device": name}
     torch.set_float32_matmul_precision("high")
     return {"device": torch.cuda.get_device_name(name), "products": "TF32"}
+
+
+def over(values: Iterable[Any]) -> dict[str, Any]:
+    """Mean and standard deviation of runs, and each of them."""
+    found = [float(value) for value in values]
+    deviation = statistics.stdev(found) if len(found) > 1 else None
+    return {"mean": statistics.fmean(found), "deviation": deviation, "each": found}
+
+
+def answered_right(found: ExitTable) -> np.ndarray:
+    """Who was right, ``(exits, samples)``."""
+    return np.stack([(output.argmax(1) == found.targets).double().numpy() for output in found.each()])
 
 
 def finished(folder: Path) -> bool:

@@ -62,6 +62,19 @@ def inputs(model: EarlyExitModel, n: int) -> Inputs:
     return model.input.example(n, torch.Generator().manual_seed(1))
 
 
+class Killed:
+    """Reads so many samples, and no more."""
+
+    def __init__(self, read, after):
+        self.read, self.left = read, after
+
+    def __call__(self, i):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.read(i)
+
+
 RECIPE = {
     "name": "small",
     "data": {"source": "digits"},

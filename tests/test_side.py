@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from helpers import SIZE, inputs, pair_model, spread_thresholds, tiny_vit
+from helpers import SIZE, Killed, inputs, pair_model, spread_thresholds, tiny_vit
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -293,19 +293,6 @@ def samples():
         clip = None if i % 8 == 0 else Clip((wave + rng.normal(0, 0.01, 4000)).astype(np.float32), 8_000)
         made.append((Image.fromarray(pixels), clip))
     return Samples(made.__getitem__, targets.astype(np.int64))
-
-
-class Killed:
-    """Reads so many samples, and no more."""
-
-    def __init__(self, read, after):
-        self.read, self.left = read, after
-
-    def __call__(self, i):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return self.read(i)
 
 
 OPTIONS = {"batch_size": 16, "precision": "fp32", "device": "cpu", "augment": {"missing": 0.2}}

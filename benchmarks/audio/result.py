@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import offramp
+from benchmarks._runs import answered_right, over
 from benchmarks.audio.plan import EQUAL, KINDS, MAX_DROP, TAUGHT, Heads, Network
 from benchmarks.audio.training import Work
 from offramp.bench.measure import macs_speedup
 from offramp.cost import profile
 from offramp.policies import replay
 from offramp.report import bootstrap_interval
-from offramp.types import ExitTable
 
 
 def result(work: Work, networks: Sequence[Network], heads: Sequence[Heads]) -> dict[str, Any]:
@@ -33,11 +32,6 @@ def result(work: Work, networks: Sequence[Network], heads: Sequence[Heads]) -> d
     }
 
 
-def _each(table: ExitTable) -> np.ndarray:
-    """Who was right, ``(exits, clips)``."""
-    return np.stack([(output.argmax(1) == table.targets).double().numpy() for output in table.each()])
-
-
 def _right_of(work: Work, runs: Sequence[Network | Heads]) -> np.ndarray:
     """Which share of the seeds was right at each exit on each test clip, all folds joined: ``(exits, clips)``."""
     networks = [run if isinstance(run, Network) else run.network for run in runs]
@@ -45,7 +39,7 @@ def _right_of(work: Work, runs: Sequence[Network | Heads]) -> np.ndarray:
     parts = []
     for fold in folds:
         own = [run for run, network in zip(runs, networks, strict=True) if network.fold == fold]
-        parts.append(np.stack([_each(work.table(run, "test")) for run in own]).mean(0))
+        parts.append(np.stack([answered_right(work.table(run, "test")) for run in own]).mean(0))
     return np.concatenate(parts, axis=1)
 
 
@@ -57,19 +51,11 @@ def _compared(ours: np.ndarray, theirs: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _over(values: Sequence[float]) -> dict[str, Any]:
-    return {
-        "mean": statistics.fmean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else None,
-        "each": list(values),
-    }
-
-
 def _whole(work: Work, runs: Sequence[Network]) -> dict[str, Any]:
     """The networks alone; ``each`` has one number a network, seed by seed, fold by fold."""
     right = _right_of(work, runs)[-1]
     macs = profile(work.network(runs[0]), repeats=0).macs.static
-    accuracy = _over([float(_each(work.table(run, "test"))[-1].mean()) for run in runs])
+    accuracy = over([float(answered_right(work.table(run, "test"))[-1].mean()) for run in runs])
     return {"accuracy": accuracy, "interval": bootstrap_interval(right), "clips": len(right), "macs": macs}
 
 
@@ -77,14 +63,14 @@ def _row(work: Work, heads: Sequence[Heads], kind: str, way: str, right: np.ndar
     own = [run for run in heads if (run.kind, run.way) == (kind, way)]
     model = work.heads(own[0])
     costs = profile(model, repeats=0)
-    rows = [_each(work.table(run, "test")).mean(1) for run in own]
+    rows = [answered_right(work.table(run, "test")).mean(1) for run in own]
     exits = [
         {
             "after": place,
             "macs": costs.in_chain().alone(k),
             "head_macs": costs.macs.heads[k],
             "parameters": sum(p.numel() for p in model.heads[k].parameters()),
-            "accuracy": _over([float(row[k]) for row in rows]),
+            "accuracy": over([float(row[k]) for row in rows]),
             "interval": bootstrap_interval(right[k]),
         }
         for k, place in enumerate(work.place.places)
@@ -103,8 +89,8 @@ def _product(work: Work, runs: Sequence[Network], static: Sequence[Network]) -> 
         test = work.table(run, "test")
         trace = replay(policy, test)
         right = (trace.output.argmax(1) == test.targets).double().numpy()
-        changes.append(right - _each(test)[-1])
-        against.append(right - _each(work.table(alone, "test"))[-1])
+        changes.append(right - answered_right(test)[-1])
+        against.append(right - answered_right(work.table(alone, "test"))[-1])
         speedups.append(macs_speedup(costs, policy, trace))
         shares.append(np.bincount(trace.exit.numpy(), minlength=len(model.after)) / len(test))
     right = _right_of(work, runs)
@@ -113,12 +99,12 @@ def _product(work: Work, runs: Sequence[Network], static: Sequence[Network]) -> 
         "exits": [{"accuracy": float(row.mean()), "interval": bootstrap_interval(row)} for row in right],
         "change": _change(changes),
         "against_static": _change(against),
-        "macs_speedup": _over(speedups),
+        "macs_speedup": over(speedups),
         "exit_shares": np.mean(shares, axis=0).tolist(),
     }
 
 
 def _change(parts: Sequence[np.ndarray]) -> dict[str, Any]:
     together = np.concatenate(parts)
-    each = _over([float(part.mean()) for part in parts])
+    each = over([float(part.mean()) for part in parts])
     return {**each, "interval": bootstrap_interval(together)}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import offramp
-from benchmarks._runs import table, weights
+from benchmarks._runs import answered_right, over, table, weights
 from benchmarks.audiovisual.pairs import Digits, paired, silent
 from benchmarks.audiovisual.plan import MAX_DROP, PLACES
 from benchmarks.audiovisual.training import both, hearing, trained
@@ -58,8 +58,8 @@ def result(folders: Sequence[Path], given: Digits) -> dict[str, Any]:
         "exits": _exits(seeds, costs),
         "sound": _share([seed.sound for seed in seeds], costs.macs.side),
         "at the first exit": {
-            "both against sight": _change([_right(s.test)[1] - _right(s.test)[0] for s in seeds]),
-            "both against sound": _change([_right(s.test)[1] - s.sound for s in seeds]),
+            "both against sight": _change([answered_right(s.test)[1] - answered_right(s.test)[0] for s in seeds]),
+            "both against sound": _change([answered_right(s.test)[1] - s.sound for s in seeds]),
         },
         "policies": {name: _policy(seeds, costs, name, sorted(on)) for name, on in ends.items()},
         "curves": {name: _curve(seeds, costs, name, sorted(on)) for name, on in ends.items()},
@@ -73,21 +73,16 @@ def _read(folder: Path, given: Digits, seed: int) -> Seed:
     alone = Samples(partial(_clip, pairs), pairs.targets)
     said = offramp.tabulate(ear, loader(alone, ear.input, 256))
     without = offramp.tabulate(model, loader(silent(pairs), model.input, 256))
-    return Seed(table(folder / "both", "validation"), table(folder / "both", "test"), without, _right(said)[-1])
+    return Seed(table(folder / "both", "validation"), table(folder / "both", "test"), without, answered_right(said)[-1])
 
 
 def _clip(samples: Samples, i: int) -> Any:
     return samples.read(i).clip
 
 
-def _right(found: ExitTable) -> np.ndarray:
-    """Who was right, ``(exits, pairs)``."""
-    return np.stack([(output.argmax(1) == found.targets).double().numpy() for output in found.each()])
-
-
 def _exits(seeds: Sequence[Seed], costs: CostTable) -> list[dict[str, Any]]:
     chain = costs.in_chain()
-    heard, unheard = ([_right(getattr(s, part)) for s in seeds] for part in ("test", "silent"))
+    heard, unheard = ([answered_right(getattr(s, part)) for s in seeds] for part in ("test", "silent"))
     rows = []
     for k in range(len(costs.after) + 1):
         hears = k in costs.side
@@ -99,19 +94,14 @@ def _exits(seeds: Sequence[Seed], costs: CostTable) -> list[dict[str, Any]]:
 
 def _share(right: Sequence[np.ndarray], macs: float | None = None) -> dict[str, Any]:
     return {
-        "accuracy": _over([float(r.mean()) for r in right]),
+        "accuracy": over([float(r.mean()) for r in right]),
         "interval": bootstrap_interval(np.concatenate(right)),
         **({} if macs is None else {"macs": macs}),
     }
 
 
 def _change(parts: Sequence[np.ndarray]) -> dict[str, Any]:
-    return {**_over([float(part.mean()) for part in parts]), "interval": bootstrap_interval(np.concatenate(parts))}
-
-
-def _over(values: Sequence[float]) -> dict[str, Any]:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "deviation": deviation, "each": list(values)}
+    return {**over([float(part.mean()) for part in parts]), "interval": bootstrap_interval(np.concatenate(parts))}
 
 
 def _thresholds(found: ExitTable, costs: CostTable, name: str, on: Sequence[int]) -> list[Threshold]:
@@ -132,7 +122,7 @@ def _policy(seeds: Sequence[Seed], costs: CostTable, name: str, on: Sequence[int
     traces, changes = [], []
     for seed in seeds:
         best = on[-1] if name == "never" else len(costs.after)
-        wanted = float(_right(seed.validation)[best].mean()) - MAX_DROP
+        wanted = float(answered_right(seed.validation)[best].mean()) - MAX_DROP
         kept = [
             policy
             for policy in _thresholds(seed.validation, costs, name, on)
@@ -140,11 +130,11 @@ def _policy(seeds: Sequence[Seed], costs: CostTable, name: str, on: Sequence[int
         ]
         policy = min(kept, key=lambda p: _reading(p, seed.validation, costs)["macs"])
         traces.append(_reading(policy, seed.test, costs))
-        changes.append(traces[-1].pop("right") - _right(seed.test)[-1])
+        changes.append(traces[-1].pop("right") - answered_right(seed.test)[-1])
     static = costs.macs.static
     return {
         "against": "the last exit that sees" if name == "never" else "the final exit",
-        **{key: _over([trace[key] for trace in traces]) for key in ("accuracy", "macs", "heard")},
+        **{key: over([trace[key] for trace in traces]) for key in ("accuracy", "macs", "heard")},
         "macs_speedup": static / statistics.fmean(trace["macs"] for trace in traces),
         "against the final exit": _change(changes),
         "exit_shares": np.mean([trace["shares"] for trace in traces], axis=0).tolist(),

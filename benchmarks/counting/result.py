@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import offramp
-from benchmarks._runs import table
+from benchmarks._runs import over, table
 from benchmarks.counting.plan import EXITS, LEVELS, MORE, OFF, RISK, RULES
 from benchmarks.counting.training import build, trained
 from offramp.bench.measure import macs_speedup
@@ -45,10 +45,10 @@ def result(folders: Sequence[Path], splits: Splits) -> dict[str, Any]:
             {
                 "after": after,
                 "macs": chain.alone(k) if k < len(EXITS) else costs.macs.static,
-                "mae": _over(own.mean(1)),
+                "mae": over(own.mean(1)),
                 "interval": bootstrap_interval(own.mean(0)),
-                "rmse": _over(np.sqrt((own**2).mean(1))),
-                "game": {str(level): _over(games[:, k, i]) for i, level in enumerate(LEVELS)},
+                "rmse": over(np.sqrt((own**2).mean(1))),
+                "game": {str(level): over(games[:, k, i]) for i, level in enumerate(LEVELS)},
             }
         )
     mean = float(splits.train.targets.mean())
@@ -90,11 +90,6 @@ def _map(frame: Marked, reads: Any) -> torch.Tensor:
     return reads.map_of(torch.from_numpy(inside * scale), torch.from_numpy(frame.weights))
 
 
-def _over(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    found = [float(v) for v in values]
-    return {"mean": statistics.fmean(found), "deviation": statistics.stdev(found) if len(found) > 1 else None}
-
-
 def _policy(
     rule: str, more: float, folders: Sequence[Path], tests: Sequence[ExitTable], costs: CostTable
 ) -> dict[str, Any]:
@@ -117,7 +112,7 @@ def _policy(
     return {
         "rule": rule,
         "more": more,
-        "macs_speedup": _over(speedups),
+        "macs_speedup": over(speedups),
         "change": float(change.mean()),
         "interval": bootstrap_interval(change.mean(0)),
         "change_as_share": float(change.mean()) / statistics.fmean(statics),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import points_file
+from helpers import Killed, points_file
 from PIL import Image
 
 import offramp
@@ -124,19 +124,6 @@ def test_heads_on_a_frozen_backbone_leave_it_and_learn_from_features_as_well(roa
     features = Features(model, tmp_path / "features")
     offramp.train(features.model, features.of(samples, "train"), "frozen", folder=tmp_path / "from", **options)
     assert all(torch.equal(before[k], v) for k, v in model.backbone.state_dict().items())
-
-
-class Killed:
-    """Reads so many samples, and no more."""
-
-    def __init__(self, read, after):
-        self.read, self.left = read, after
-
-    def __call__(self, i):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return self.read(i)
 
 
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(road, tmp_path):
