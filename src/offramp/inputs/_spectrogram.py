@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from offramp.inputs._sound import library
-
-if TYPE_CHECKING:
-    from offramp.inputs.log_mel import LogMelInput
 
 FLOOR = 1e-6
 """What is added to a power before its logarithm is taken."""
@@ -24,27 +19,40 @@ class Spectrogram(nn.Module):
     ONNX's own (and no two agree on its padding), and agree on convolutions. It takes ``frames · n_fft²`` multiply-adds.
 
     Args:
-        reads: the input.
+        size: channels, mel bands, frames.
+        rate: in hertz.
+        n_fft: samples of a frame.
+        hop: samples from frame to frame.
+        bounds: the lowest and the highest frequency of the bands, in hertz.
+        mean: of the logarithms, taken off.
+        std: by which they are divided.
     """
 
     waves: Tensor
     bands: Tensor
 
-    def __init__(self, reads: LogMelInput) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int, int],
+        rate: int,
+        n_fft: int,
+        hop: int,
+        bounds: tuple[float, float],
+        mean: float,
+        std: float,
+    ) -> None:
         super().__init__()
-        self.size, self.hop, self.n_fft = reads.input_size, reads.hop, reads.n_fft
-        self.mean, self.std = reads.mean, reads.std
-        half = reads.n_fft // 2 + 1
-        times = torch.arange(reads.n_fft, dtype=torch.float64)
+        self.size, self.hop, self.n_fft = size, hop, n_fft
+        self.mean, self.std = mean, std
+        half = n_fft // 2 + 1
+        times = torch.arange(n_fft, dtype=torch.float64)
         # whole turns are left out before the sine is taken, or large angles cost digits
-        angles = torch.outer(torch.arange(half, dtype=torch.float64), times).remainder(reads.n_fft)
-        angles = angles * (2 * torch.pi / reads.n_fft)
-        shape = torch.hann_window(reads.n_fft, dtype=torch.float64)
+        angles = torch.outer(torch.arange(half, dtype=torch.float64), times).remainder(n_fft)
+        angles = angles * (2 * torch.pi / n_fft)
+        shape = torch.hann_window(n_fft, dtype=torch.float64)
         waves = torch.cat([angles.cos() * shape, angles.sin() * shape])
         self.register_buffer("waves", waves[:, None].float())
-        bands = library("torchaudio").functional.melscale_fbanks(
-            half, reads.f_min, reads.highest, self.size[1], reads.sample_rate
-        )
+        bands = library("torchaudio").functional.melscale_fbanks(half, *bounds, size[1], rate)
         self.register_buffer("bands", bands.T.contiguous())
 
     def forward(self, windows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

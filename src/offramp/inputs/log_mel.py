@@ -131,7 +131,9 @@ class LogMelInput(OneTensor):
 
     def graph(self) -> tuple[nn.Module, Inputs]:
         """From windows ``(B, samples)``; resampling and cutting are left to whoever calls the file."""
-        return Spectrogram(self), torch.zeros(3, self.length)
+        bounds = self.f_min, self.highest
+        made = Spectrogram(self.input_size, self.sample_rate, self.n_fft, self.hop, bounds, self.mean, self.std)
+        return made, torch.zeros(3, self.length)
 
     def example(self, n: int, generator: torch.Generator | None = None, raw: bool = False) -> Tensor:
         """Normal noise ``(n, C, n_mels, frames)``; raw, quiet noise ``(n, samples)``."""
