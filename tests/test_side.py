@@ -355,6 +355,31 @@ def test_frozen_training_changes_heads_alone(tmp_path, fusion):
     assert torch.equal(model.eval()(x)[-1], final)
 
 
+def test_crowds_are_counted_by_maps_that_hear():
+    vit = tiny_vit(1)
+    plain = pair_model(BOTH[:2])
+    exits = [Exit(1, "density"), Exit(2, "density", side="film")]
+    side = listener()
+    model = offramp.attach(
+        vit, exits, "density", model_input=plain.input, side=side, final=Exit(4, "density", side="film")
+    ).eval()
+    with torch.no_grad():
+        for k in (1, 2):
+            head = model.module_of(k)
+            head.fusion.affine.weight.normal_(std=0.1)
+            head.head.maps[-1].weight.normal_(std=0.5)
+    x = inputs(model, N)
+    image, clips, _ = x
+    heard, unheard = (model((image, clips, torch.full((N, 1), there))) for there in (1.0, 0.0))
+    assert [tuple(output.shape[1:]) for output in heard] == [(1, 4, 4)] * 3
+    assert [torch.equal(a, b) for a, b in zip(heard, unheard, strict=True)] == [True, False, False]
+    table = offramp.tabulate(model, [(x, torch.zeros(N))])
+    moved = (table.of(1) - table.of(0)).abs().median()
+    policy = Threshold((None, float(1 / (1 + moved))), "change")
+    live = offramp.run(model, x, policy)
+    assert torch.equal(live.exit, offramp.replay(policy, table).exit)
+
+
 def test_missing_clips_teach_no_batch_norm():
     model = pair_model([Exit(1, "sl-vit", side="append")]).train()
     image, clips, heard = inputs(model, N)
