@@ -355,6 +355,14 @@ def test_frozen_training_changes_heads_alone(tmp_path, fusion):
     assert torch.equal(model.eval()(x)[-1], final)
 
 
+def test_a_head_that_copies_something_of_the_backbone_does_so_behind_a_fusion_too():
+    model = pair_model([Exit(1, "lens"), Exit(1, "lens", side="film")])
+    copied = [dict(head.named_buffers()) for head in (model.heads[0], model.heads[1].head)]
+    assert copied[0]
+    assert all(torch.equal(value, copied[1][name]) for name, value in copied[0].items())
+    assert any(value.any() for value in copied[1].values())
+
+
 def test_crowds_are_counted_by_maps_that_hear():
     vit = tiny_vit(1)
     plain = pair_model(BOTH[:2])

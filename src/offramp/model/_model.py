@@ -291,7 +291,7 @@ class EarlyExitModel(nn.Module):
         Raises:
             UsageError: a backbone on which such a head cannot stand.
         """
-        for head in self.heads:
+        for head in self.heads.modules():  # a head may stand inside what brings another modality to it
             read: Any = getattr(head, "read_backbone", None)
             if read is not None:
                 read(self.backbone.model)
