@@ -14,7 +14,7 @@ test: $(VENV)/.installed-dev
 quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not slowest"
 
-# MINUTES=30 skips what has not begun by then, by turns from commit to commit, and says so.
+# MINUTES=25 skips what has not begun by then, by turns from commit to commit, and says so.
 slowest: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slowest \
 	  $(if $(MINUTES),--minutes $(MINUTES) --turn "$$(git rev-parse HEAD)")
