@@ -43,13 +43,28 @@ def parser_of(
     parser.add_argument("--data", required=True, help="an .npz file or folder, or torchvision/CIFAR10")
     if checkpoint:
         parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
+    return training_options(parser, work)
+
+
+def training_options(parser: argparse.ArgumentParser, work: str) -> argparse.ArgumentParser:
+    """The same parser with what every benchmark that trains can be told: where runs are, which, on what.
+
+    Args:
+        parser: of the command.
+        work: where runs are kept where nothing else is said.
+    """
     parser.add_argument("--work", type=Path, default=Path(work), help="where runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="*", help="train the runs of this pattern, and write nothing")
     parser.add_argument("--device", default="cpu", help="to train on; what is timed is always the processor")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read samples")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="to train in")
     return parser
+
+
+def trained_where(args: argparse.Namespace) -> dict[str, Any]:
+    """Of these arguments those of ``finish``."""
+    return {"device": args.device, "workers": args.workers, "precision": args.precision}
 
 
 def train_all(plan: Sequence[Any], only: str, train: Callable[[Any], None]) -> bool:

@@ -20,7 +20,7 @@ import torch
 
 import offramp
 from benchmarks import publish
-from benchmarks._runs import open_device, parser_of, train_all, trained_in
+from benchmarks._runs import open_device, parser_of, train_all, trained_in, trained_where
 from benchmarks.photographs.plan import LITE0, lite0_weights
 from benchmarks.photographs.rows import as_session, opened, right
 from benchmarks.pretrained.plan import base
@@ -91,7 +91,7 @@ def main() -> None:
     splits = splits_of(place, args.data)
     whole = base(place).seeded(0)
     run = replace(whole, name="lite0-first-0", network=LITE0)
-    where = {"work": work, "device": args.device, "workers": args.workers, "precision": args.precision}
+    where = {"work": work, **trained_where(args)}
     if not train_all([run], args.only, lambda run: train(run, place, splits, lite0_weights(args.work), **where)):
         return
     classes = len(splits.classes or ())

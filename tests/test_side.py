@@ -1,6 +1,8 @@
 """Exits that read another modality: encoded once, where a policy first asks for it, and never where none does."""
 
+import copy
 import dataclasses
+import json
 import math
 from contextlib import contextmanager
 
@@ -15,7 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import offramp
 from offramp import DataError, Exit, UsageError
 from offramp._batches import take
+from offramp.artifact.described import build
 from offramp.bench import bench_forced, profile_in
+from offramp.bench.memory import peak_mb
 from offramp.data import Prepared, Samples
 from offramp.engine import open_runtime
 from offramp.errors import ArtifactError
@@ -280,6 +284,22 @@ def test_the_search_asks_for_sound_where_that_is_worth_its_cost():
         for price in np.logspace(-3, 0, 12) / columns.static:
             best, own = (max(p.quality - price * p.cost for p in points) for points in (tried, found))
             assert own >= best - 0.004, "no pair of thresholds is worth more"
+
+
+def test_a_description_of_vast_sound_is_refused_before_anything_is_made_of_it(tmp_path):
+    model = pair_model(HEARS)
+    offramp.save(model, tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    vast = [1, 20_000, 100_000]
+    alone, both = copy.deepcopy(config), copy.deepcopy(config)
+    for changed in (alone, both):
+        changed["side"]["input_size"] = vast
+    both["input"]["sound"] |= {"input_size": vast, "n_fft": 65_536, "sample_rate": 96_000, "seconds": 2.0}
+    for changed in (alone, both):
+        before = peak_mb()
+        with pytest.raises(UsageError, match=r"at most 67108864|side encoder that reads"):
+            build(changed, model.state_dict())
+        assert (peak_mb() or 0) - (before or 0) < 1000, "it would take 8 GB"
 
 
 def samples():

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import RESULTS, publish
-from benchmarks._runs import open_device, parser_of, train_all, trained_in
+from benchmarks._runs import open_device, parser_of, train_all, trained_in, trained_where
 from benchmarks.audio import __doc__ as summary
 from benchmarks.audio.clips import LABELLED, folds_of
 from benchmarks.audio.picture import draw
@@ -29,8 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     open_device(args.device)
     place, folder = FIELDS[args.field], args.work / args.field
-    where = {"device": args.device, "workers": args.workers, "precision": args.precision}
-    work = Work(place, folds_of(place, args.data), folder, where)
+    work = Work(place, folds_of(place, args.data), folder, trained_where(args))
     whole, on_them = networks(place, args.seeds), heads(place, args.seeds)
     done = [train_all(whole, args.only, work.train), train_all(on_them, args.only, work.train_heads)]
     if not all(done):

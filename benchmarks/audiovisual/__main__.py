@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
-from pathlib import Path
 
 from benchmarks import RESULTS, publish
-from benchmarks._runs import open_device, trained_in
+from benchmarks._runs import open_device, trained_in, trained_where, training_options
 from benchmarks.audiovisual import __doc__ as summary
 from benchmarks.audiovisual import plan
 from benchmarks.audiovisual.pairs import digits
@@ -20,21 +20,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, help="an .npz file of pixels: MNIST")
     parser.add_argument("--clips", required=True, help="an .npz file of clips with speakers: spoken digits")
-    parser.add_argument("--work", type=Path, default=Path("runs/audiovisual"), help="where runs are kept")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train-only", action="store_true", help="train, and write nothing")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read samples")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="to train in")
-    args = parser.parse_args()
+    args = training_options(parser, "runs/audiovisual").parse_args()  # a run is called by its seed
     open_device(args.device)
-    where = {"device": args.device, "workers": args.workers, "precision": args.precision}
     given = digits(args.images, args.clips)
     folders = [args.work / str(seed) for seed in range(args.seeds)]
     for seed, folder in enumerate(folders):
-        print(f"seed {seed}", file=sys.stderr, flush=True)
-        train(folder, given, seed, where)
-    if args.train_only:
+        if fnmatch.fnmatch(folder.name, args.only):
+            print(f"seed {seed}", file=sys.stderr, flush=True)
+            train(folder, given, seed, trained_where(args))
+    if args.only != "*":
         return
     found = result(folders, given)
     about = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import sys
-from pathlib import Path
 
 from benchmarks import RESULTS, publish
-from benchmarks._runs import open_device, trained_in
+from benchmarks._runs import open_device, trained_in, trained_where, training_options
 from benchmarks.counting import __doc__ as summary
 from benchmarks.counting.frames import cut
 from benchmarks.counting.picture import draw
@@ -20,15 +19,9 @@ from benchmarks.counting.training import train
 def main() -> None:
     parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an .npz file of frames with points and names")
-    parser.add_argument("--work", type=Path, default=Path("runs/counting"), help="where runs are kept")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", default="*", help="train the runs of this pattern (0-1: split 0, seed 1) and stop")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read frames")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="to train in")
-    args = parser.parse_args()
+    args = training_options(parser, "runs/counting").parse_args()  # a run is called 0-1: split 0, seed 1
     open_device(args.device)
-    where = {"device": args.device, "workers": args.workers, "precision": args.precision}
+    where = trained_where(args)
     found, records = {}, {}
     for number, place in enumerate(SPLITS):
         splits = cut(place, args.data)

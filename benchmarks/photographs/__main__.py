@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import RESULTS, publish
-from benchmarks._runs import open_device, parser_of, train_all
+from benchmarks._runs import open_device, parser_of, train_all, trained_where
 from benchmarks.photographs import __doc__ as summary
 from benchmarks.photographs.files import Files
 from benchmarks.photographs.picture import draw
@@ -36,7 +36,7 @@ def main() -> None:
         parser.error(f"no method {min(unknown)!r}; there are {', '.join(known)}")
     plan = [run.seeded(0) for run in to_train(place, methods)]
     splits = splits_of(place, args.data)
-    where = {"work": work, "device": args.device, "workers": args.workers, "precision": args.precision}
+    where = {"work": work, **trained_where(args)}
 
     def fit(run: Run) -> None:
         weights = lite0_weights(args.work) if run.network == LITE0 else args.checkpoint

@@ -22,6 +22,8 @@ from offramp.registry import unknown
 
 _LONGEST = 2**22
 """Samples of the longest window: four minutes at 16 kHz."""
+_LARGEST = 2**26
+"""Values of an image, channels times bands times frames: a description alone shall not ask for more."""
 _LARGEST_FILTER = 2**24
 """Numbers in torchaudio's filter from one rate to another: their product, after what divides both. 44,100 Hz to 16,000
 takes 70,560; 44,101 Hz would take 700 million."""
@@ -66,8 +68,9 @@ class LogMelInput(OneTensor):
     noun: ClassVar[str] = "clips"
 
     def __post_init__(self) -> None:
-        if len(self.input_size) != 3 or min(self.input_size) < 1:
-            raise UsageError(f"log-mel images of the size {list(self.input_size)}: that is channels, bands, frames")
+        if len(self.input_size) != 3 or min(self.input_size) < 1 or math.prod(self.input_size) > _LARGEST:
+            size = list(self.input_size)
+            raise UsageError(f"log-mel images of the size {size}: that is channels, bands, frames, at most {_LARGEST}")
         if not all(isinstance(whole, int) for whole in (*self.input_size, self.sample_rate, self.n_fft)):
             raise UsageError("sizes, sample_rate and n_fft of a log-mel input are whole numbers")
         numbers = (self.sample_rate, self.seconds, self.n_fft, self.f_min, self.highest, self.mean, self.std)
