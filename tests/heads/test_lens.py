@@ -30,6 +30,26 @@ def test_without_its_correction_it_says_what_the_backbone_would_say_of_these_tok
         torch.testing.assert_close(model.head(0, h), model.final(h))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_on_every_path_it_says_what_the_backbone_would_say_there(shared, pool):
+    inner = vit(global_pool=pool, class_token=pool == "token").eval()
+    nn.init.normal_((inner.norm if pool == "token" else inner.fc_norm).weight)
+    for block in inner.blocks[2:]:  # they change nothing: the exit reads what the classifier reads
+        for last in (block.attn.proj, block.mlp.fc2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    model = offramp.attach(inner, [Exit(2, "lens")], tails=[2, 4], shared_heads=shared).eval()
+    for name, value in model.heads.named_parameters():
+        assert "correction" in name
+        nn.init.zeros_(value)
+    with torch.no_grad():
+        coarse, coarse_final, fine, fine_final = model(torch.randn(3, 3, 32, 32))
+    torch.testing.assert_close(coarse, coarse_final)
+    torch.testing.assert_close(fine, fine_final)
+    assert not torch.allclose(coarse, fine)
+
+
 def test_what_it_copied_does_not_learn_and_is_no_parameter():
     model = offramp.attach(vit(), [Exit(2, "lens", {"of": "gah", "options": {"stride": 1}})])
     head = model.heads[0]

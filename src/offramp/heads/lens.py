@@ -48,6 +48,7 @@ class Lens(nn.Module):
     ) -> None:
         super().__init__()
         self.tap, self.eps = tap, 1e-6
+        self.shape = (num_outputs, tap.dim)
         self.normalises = True
         self.correction: nn.Module = HEADS.resolve(of)(tap, tap.dim, **(options or {}))
         *_, last = (m for m in self.correction.modules() if isinstance(m, nn.Linear))
@@ -66,11 +67,11 @@ class Lens(nn.Module):
     def read_backbone(self, model: Any) -> None:
         """Copy norm and classifier of a timm model. Raises ``UsageError`` where they do not fit."""
         classifier = model.get_classifier()
-        if not isinstance(classifier, nn.Linear) or classifier.weight.shape != self.weight.shape:
+        if not isinstance(classifier, nn.Linear) or classifier.weight.shape != self.shape:
             found = tuple(classifier.weight.shape) if isinstance(classifier, nn.Linear) else type(classifier).__name__
             raise UsageError(
                 f"head 'lens' after block {self.tap.after} answers through the backbone's classifier: a linear layer "
-                f"{tuple(self.weight.shape)} is needed, not {found}"
+                f"{self.shape} is needed, not {found}"
             )
         norms = (getattr(model, name, None) for name in ("fc_norm", "norm"))
         norm = next((m for m in norms if isinstance(m, nn.LayerNorm)), None)
@@ -82,7 +83,8 @@ class Lens(nn.Module):
         with torch.no_grad():
             for name, value in copied.items():
                 own = getattr(self, name)
-                own.zero_() if value is None else own.copy_(value)
+                if own is not None:  # shared by paths, one of them keeps the weights
+                    own.zero_() if value is None else own.copy_(value)
 
     def forward(self, tokens: Tensor, side: Tensor | None = None) -> Tensor:
         """``(B, prefix + h·w, dim)`` and ``side`` ``(B, k, dim)`` to ``(B, num_outputs)``."""
