@@ -1,5 +1,6 @@
 """The whole road with sound, on the command line: clips of low and high tones, a model, a file that takes windows."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from PIL import Image
 
 import offramp
 from offramp.data import loader, open_splits
@@ -71,6 +73,29 @@ def test_clips_are_answered_and_what_is_none_is_named(road, cli):
     code, said, _ = cli("predict", "-m", road / "model", road / "clips", "--json")
     assert code == 0
     assert len(json.loads(said)) == 120
+
+
+@pytest.mark.parametrize("source", ["digits", "pixels.npz", "jpeg.npz"])
+def test_a_source_of_images_is_refused_in_one_sentence(road, cli, tmp_path, source):
+    """One that gives pixels whatever is asked of it, and one whose files are no sound."""
+    pixels, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "pixels.npz", x_train=pixels, y_train=labels)
+    file = io.BytesIO()
+    Image.fromarray(pixels[0]).save(file, "jpeg")
+    joined = np.frombuffer(20 * file.getvalue(), np.uint8)
+    np.savez(tmp_path / "jpeg.npz", bytes=joined, offsets=np.arange(21) * file.tell(), labels=labels)
+    at = source if source == "digits" else tmp_path / source
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "data": {"source": str(at)}}))
+    for line in (
+        ("train", tmp_path / "recipe.yaml", "--out", tmp_path / "model", "--device", "cpu"),
+        ("evaluate", road / "model", at),
+    ):
+        code, _, error = cli(*line)
+        assert code == 1
+        assert "sound" in error or "digits has classes 0, 1" in error
+        assert error.count("offramp: ") == 1
+        assert "Traceback" not in error
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -130,7 +130,7 @@ class LogMelInput(OneTensor):
 
     def raw(self, sample: Clip) -> Tensor:
         """One window at the model's rate, float32 ``(1, samples)``."""
-        return self._window(self._resampled(sample))[None]
+        return self._window(self._resampled(_clip(sample)))[None]
 
     def graph(self) -> tuple[nn.Module, Inputs]:
         """From windows ``(B, samples)``; resampling and cutting are left to whoever calls the file."""
@@ -175,6 +175,13 @@ class LogMelInput(OneTensor):
         kept = wave[max(start, 0) : max(start + self.length, 0)]
         before = min(max(-start, 0), self.length - len(kept))
         return nn.functional.pad(kept, (before, self.length - len(kept) - before))
+
+
+def _clip(sample: Any) -> Clip:
+    """The sample itself. Raises ``DataError`` where it is none: some sources hold images whatever is asked of them."""
+    if not isinstance(sample, Clip):
+        raise DataError(f"the input 'log-mel' reads clips of sound, and this sample is {type(sample).__name__}")
+    return sample
 
 
 @dataclass(frozen=True)
@@ -241,7 +248,8 @@ class _Transform:
         self.reads, self.augment = reads, augment
         self.noises = _noises(reads, augment.noise_folder) if augment and augment.noise else []
 
-    def __call__(self, clip: Clip) -> Tensor:
+    def __call__(self, sample: Clip) -> Tensor:
+        clip = _clip(sample)
         if self.augment is None:
             return self._image(self.reads._window(self.reads._resampled(clip)))
         wave = self.reads._resampled(self._sped(clip), self.augment.shift)
