@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import RESULTS, publish
-from benchmarks._runs import open_device, parser_of, train_all, trained_in, trained_where
+from benchmarks._runs import finished, open_device, parser_of, train_all, trained_in, trained_where
 from benchmarks.audio import __doc__ as summary
 from benchmarks.audio.clips import LABELLED, folds_of
 from benchmarks.audio.picture import draw
-from benchmarks.audio.plan import FIELDS, HEADS, MAX_DROP, NETWORK, STEPS, heads, networks
+from benchmarks.audio.plan import FIELDS, HEADS, MAX_DROP, STEPS, heads, networks, training_of
 from benchmarks.audio.result import result
 from benchmarks.audio.training import Work
 from benchmarks.deploy import Files, row
@@ -23,13 +23,18 @@ def main() -> None:
     parser.add_argument(
         "--runtimes", nargs="+", default=["openvino:fp32", "onnxruntime:fp32"], help="runtime:precision"
     )
+    parser.add_argument("--checkpoint", type=Path, help="weights of the pretrained network, where one is started from")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=256, help="clips in a round that is timed")
     args = parser.parse_args()
     open_device(args.device)
     place, folder = FIELDS[args.field], args.work / args.field
-    work = Work(place, folds_of(place, args.data), folder, trained_where(args))
+    if place.pretrained and args.checkpoint is None:
+        parser.error(f"{args.field} starts from a pretrained network: give its weights as --checkpoint")
+    if place.start and not all(finished(args.work / place.start / f"static-{seed}") for seed in range(args.seeds)):
+        parser.error(f"{args.field} starts from the networks of {place.start}: train these first")
+    work = Work(place, folds_of(place, args.data), folder, trained_where(args), args.checkpoint)
     whole, on_them = networks(place, args.seeds), heads(place, args.seeds)
     done = [train_all(whole, args.only, work.train), train_all(on_them, args.only, work.train_heads)]
     if not all(done):
@@ -48,8 +53,9 @@ def main() -> None:
         "labelled_share_of_speakers": LABELLED,
     }
     settings = {
-        "network": {"name": "resnet18", **place.args, "input": [*place.size], **place.options},
-        "training": {**NETWORK, "epochs": place.epochs},
+        "network": {"name": place.backbone, **place.args, "input": [*place.size], **place.options},
+        "starts_from": place.start or ("ImageNet" if place.pretrained else None),
+        "training": training_of(place),
         "heads_training": {**HEADS, "steps": STEPS},
         "trained": trained_in(folder / whole[0].name),
     }

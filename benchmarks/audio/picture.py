@@ -14,19 +14,21 @@ from matplotlib.axes import Axes
 from benchmarks.audio.plan import TAUGHT
 
 _INK = "#333333"
-_COLOURS = ("#9498a0", "#efb118", "#ff725c", "#6cc5b0", "#4269d0", "#9c6b4e")
+_OURS = dict(zip(TAUGHT, ("#4269d0", "#9c6b4e"), strict=True))
+_OTHERS = ("#9498a0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#3ca951", "#ff8ab7", "#97bbf5")
 
 
 def draw(found: dict[str, Any], name: str, file: Path) -> None:
     """Every head with all labels on the left, few labels with and without copycat on the right."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11.5, 4.8), layout="constrained")
     whole = [row for row in found["heads"] if row["way"] == "all"]
-    for row, colour in zip(whole, _COLOURS, strict=True):
-        _line(left, row, colour, row["head"])
+    others = iter(_OTHERS)
+    for row in whole:
+        _line(left, row, _OURS.get(row["head"]) or next(others), row["head"])
     static = 100 * found["static"]["accuracy"]["mean"]
     left.axhline(static, color=_INK, linewidth=0.8, linestyle=":", label="the network")
     left.set_title("heads on the frozen network, all labels", fontsize=10, color=_INK)
-    for head, colour in zip(TAUGHT, ("#4269d0", "#9c6b4e"), strict=True):
+    for head, colour in _OURS.items():
         for way, style in (("few", "--"), ("copycat", "-")):
             row = next(row for row in found["heads"] if (row["head"], row["way"]) == (head, way))
             _line(right, row, colour, f"{head}, {way}", style)

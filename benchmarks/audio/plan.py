@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _AUGMENT = {
@@ -35,22 +35,18 @@ HEADS: dict[str, Any] = {
 STEPS = 900
 """Of every head, whatever the number of its clips, so that none learns longer than another."""
 
-KINDS: Mapping[str, Mapping[str, Any]] = {
-    "linear": {},
-    "mlp": {},
-    "cnn-ignore": {},
-    "cnn-add": {},
-    "sl-vit": {},
-}
-"""Heads that are compared, with their options. ``cnn-ignore, equal`` comes to them: with as many filters as make it
-cost what ``sl-vit`` costs at the same place."""
+KINDS = ("linear", "mlp", "cnn-ignore", "cnn-add", "sl-vit")
+SEVEN = ("mlp", "cnn-ignore", "cnn-add", "cnn-project", "vit", "mixer", "resmlp")
+"""Those of *Multi-Exit Vision Transformer*."""
 EQUAL = "cnn-ignore, equal"
+"""Comes to all kinds: with as many filters as make it cost what ``sl-vit`` costs at the same place."""
 TAUGHT = ("sl-vit", EQUAL)
 """Heads that also learn from few labels, with and without copycat."""
 WAYS = ("all", "few", "copycat")
 """By which labels heads learn: all; those of a quarter of the speakers; these, after the network's own answers to what
 the others say."""
-PRODUCT = ("sl-vit", {})
+PRODUCT = "sl-vit"
+"""The exits of networks that learn with them."""
 MAX_DROP = 0.005
 
 
@@ -60,47 +56,72 @@ class Field:
 
     Args:
         name: what to call the data in the result.
-        args: of the ResNet-18, for ``timm.create_model``.
+        backbone: timm's name.
+        args: of it.
         size: channels, mel bands, frames.
-        options: of the input.
         epochs: of the network.
+        options: of the input.
         folds: the speakers who are tested on in turn; empty where the file has splits.
         places: blocks after which exits stand.
+        kinds: heads that are compared.
+        training: how the network learns, where it is not as ``NETWORK`` says.
+        start: the field from whose network of the same seed those here start.
+        pretrained: whether they start from weights that the command is given.
     """
 
     name: str
+    backbone: str
     args: Mapping[str, Any]
     size: tuple[int, int, int]
-    options: Mapping[str, Any]
     epochs: int
+    options: Mapping[str, Any] = field(default_factory=dict)
     folds: Sequence[str] = ()
     places: tuple[int, ...] = (2, 4, 6)
+    kinds: Sequence[str] = KINDS
+    training: Mapping[str, Any] = field(default_factory=dict)
+    start: str = ""
+    pretrained: bool = False
 
 
+_COMMANDS = "Speech Commands 12, test set re-split by speaker (Opus copy)"
+_RESNET = {
+    "in_chans": 1,
+    "stem_type": "deep",
+    "stem_width": 8,
+    "channels": [16, 64, 192, 256],
+    "layers": [1, 2, 3, 2],
+}
 FIELDS = {
-    "speech_commands": Field(
-        "Speech Commands 12, test set re-split by speaker (Opus copy)",
-        {"in_chans": 1, "channels": [32, 64, 128, 256]},
-        (1, 64, 101),
-        {},
-        30,
+    "speech_commands": Field(_COMMANDS, "resnet18", _RESNET, (1, 64, 101), 30, places=(2, 3, 4)),
+    "speech_commands_vit": Field(
+        _COMMANDS,
+        "vit_tiny_patch16_224",
+        {"img_size": [128, 96]},
+        (3, 128, 96),
+        10,
+        {"n_fft": 1024},
+        places=(3, 6, 9),
+        kinds=("linear", *SEVEN, "sl-vit"),
+        training={"learning_rate": 3e-4, "layer_decay": 0.8},
+        pretrained=True,
     ),
     "fsdd": Field(
         "Free Spoken Digit Dataset, one speaker left out",
-        {
-            "in_chans": 1,
-            "stem_type": "deep",
-            "stem_width": 8,
-            "channels": [16, 48, 96, 192],
-            "layers": [1, 2, 2, 2],
-        },
+        "resnet18",
+        _RESNET,
         (1, 64, 101),
-        {"sample_rate": 8000, "f_max": 4000.0},
-        30,
-        ("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),
-        (1, 3, 5),
+        10,
+        places=(2, 3, 4),
+        folds=("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),
+        training={"learning_rate": 5e-4, "augment": {**_AUGMENT, "gain": 12.0}},
+        start="speech_commands",
     ),
 }
+
+
+def training_of(place: Field) -> dict[str, Any]:
+    """How the networks of a field learn; in the last fifth of their time from clips that are not mixed."""
+    return {**NETWORK, "epochs": place.epochs, "mixing_epochs": round(0.8 * place.epochs), **place.training}
 
 
 @dataclass(frozen=True)
@@ -155,6 +176,6 @@ def heads(place: Field, seeds: int) -> list[Heads]:
         Heads(network, kind, way)
         for network in networks(place, seeds)
         if not network.exits
-        for kind in (*KINDS, EQUAL)
+        for kind in (*place.kinds, EQUAL)
         for way in (WAYS if kind in TAUGHT else WAYS[:1])
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 import offramp
 from benchmarks._runs import answered_right, over
-from benchmarks.audio.plan import EQUAL, KINDS, MAX_DROP, TAUGHT, Heads, Network
+from benchmarks.audio.plan import EQUAL, MAX_DROP, TAUGHT, Heads, Network
 from benchmarks.audio.training import Work
 from offramp.bench.measure import macs_speedup
 from offramp.cost import profile
@@ -75,7 +75,7 @@ def _row(work: Work, heads: Sequence[Heads], kind: str, way: str, right: np.ndar
         }
         for k, place in enumerate(work.place.places)
     ]
-    options = {"filters": work.filters} if kind == EQUAL else dict(KINDS[kind])
+    options = {"filters": work.filters} if kind == EQUAL else {}
     return {"head": kind, "way": way, "options": options, "exits": exits}
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 import offramp
 from benchmarks._runs import TABLES, finish, finished, table, train_in_steps, weights
 from benchmarks.audio.clips import Fold
-from benchmarks.audio.plan import EQUAL, HEADS, KINDS, NETWORK, PRODUCT, STEPS, Field, Heads, Network
+from benchmarks.audio.plan import EQUAL, HEADS, PRODUCT, STEPS, Field, Heads, Network, training_of
 from offramp import Exit
 from offramp.artifact import save_table
 from offramp.cost import profile
@@ -38,18 +39,19 @@ class Work:
         folds: the clips.
         folder: for runs.
         where: ``device``, ``workers`` and ``precision`` of networks that are trained whole.
+        checkpoint: weights that a pretrained network starts from.
     """
 
     place: Field
     folds: dict[str, Fold]
     folder: Path
     where: dict[str, Any]
+    checkpoint: Path | None = None
 
     def network(self, run: Network) -> EarlyExitModel:
         """The untrained network of a run; the same seed gives the same weights."""
         torch.manual_seed(run.seed)
-        head, options = PRODUCT
-        return self._attached([Exit(after, head, options) for after in self.place.places] if run.exits else [], run)
+        return self._attached([Exit(after, PRODUCT) for after in self.place.places] if run.exits else [], run)
 
     def trained(self, run: Network) -> EarlyExitModel:
         """A finished run's network."""
@@ -60,21 +62,19 @@ class Work:
     def train(self, run: Network) -> None:
         """Train a network where it stopped, and keep weights and tables."""
         objective = SelfDistillation(weights="final-doubled") if run.exits else "backbone"
-        epochs = self.place.epochs
-        settings = {**NETWORK, "epochs": epochs, "mixing_epochs": round(0.8 * epochs), "seed": run.seed}
         finish(
             self.folder / run.name,
             self.network(run),
             self.folds[run.fold].splits,
             objective,
-            settings,
+            {**training_of(self.place), "seed": run.seed},
             **self.where,
         )
 
     def heads(self, run: Heads) -> EarlyExitModel:
         """The network of a run with untrained heads; the same seed gives the same ones."""
         torch.manual_seed(run.network.seed)
-        options = [{"filters": n} for n in self.filters] if run.kind == EQUAL else [KINDS[run.kind]] * len(self.filters)
+        options = [{"filters": n} for n in self.filters] if run.kind == EQUAL else [{}] * len(self.filters)
         name = run.kind.partition(",")[0]
         model = self._attached(
             [Exit(after, name, own) for after, own in zip(self.place.places, options, strict=True)], run.network
@@ -127,8 +127,21 @@ class Work:
     def _attached(self, exits: list[Exit], run: Network) -> EarlyExitModel:
         splits = self.folds[run.fold].splits
         section = BackboneSection(
-            name="resnet18", args=dict(self.place.args), preprocessing={"input_size": self.place.size}
+            name=self.place.backbone,
+            args=dict(self.place.args),
+            preprocessing={"input_size": self.place.size},
+            checkpoint=self._begun(run.seed) if self.place.start else self.checkpoint,
         )
         inner = timm_model(section, len(splits.classes or ()))
         reads = LogMelInput.for_backbone(inner, self.place.size, **self.place.options)
         return offramp.attach(inner, exits, classes=splits.classes, model_input=reads)
+
+    def _begun(self, seed: int) -> Path:
+        """The weights of the backbone that networks of a seed start from, as a file of their own."""
+        file = self.folder / f"start-{seed}.safetensors"
+        if not file.exists():
+            found = weights(self.folder.parent / self.place.start / Network("", seed).name)
+            before = "backbone.model."
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({k.removeprefix(before): v for k, v in found.items() if k.startswith(before)}, file)
+        return file

@@ -1,6 +1,7 @@
 """Exits for sound: clips cut by speaker, and the road from clips to a picture on a handful of tones."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,22 +21,27 @@ ARGS = {"in_chans": 1, "channels": [8, 8, 16, 16]}
 
 
 def place(folds=()):
-    return Field("tones", ARGS, (1, 32, 40), {"sample_rate": RATE, "seconds": 0.25, "n_fft": 128}, 1, folds)
+    options = {"sample_rate": RATE, "seconds": 0.25, "n_fft": 128}
+    return Field("tones", "resnet18", ARGS, (1, 32, 40), 1, options, folds)
 
 
-def tones(file, split=True):
-    """Three tones by eight speakers, ten times each; a clip of nobody now and then."""
+def tones(file, split=True, pitches=(300, 700, 1_500)):
+    """Tones by eight speakers, ten times each; a clip of nobody now and then."""
     made, labels, who = [], [], []
     rng = np.random.default_rng(0)
     for i in range(240):
-        wave = np.sin(2 * np.pi * (300, 700, 1_500)[i % 3] * np.arange(RATE // 4) / RATE) * 0.3
+        wave = np.sin(2 * np.pi * pitches[i % len(pitches)] * np.arange(RATE // 4) / RATE) * 0.3
         clip = io.BytesIO()
         soundfile.write(clip, wave + 0.05 * rng.standard_normal(len(wave)), RATE, format="FLAC")
         made.append(np.frombuffer(clip.getvalue(), np.uint8))
-        labels.append(i % 3)
+        labels.append(i % len(pitches))
         who.append("" if split and i % 29 == 0 else SPEAKERS[i // 3 % 8])
     who = np.array(who)
-    arrays = {"labels": np.array(labels, np.int8), "speaker": who, "classes": np.array(["low", "middle", "high"])}
+    arrays = {
+        "labels": np.array(labels, np.int8),
+        "speaker": who,
+        "classes": np.array([f"{pitch} Hz" for pitch in pitches]),
+    }
     if split:
         names = np.where(np.isin(who, list("gh")), np.where(who == "g", "validation", "test"), "train")
         arrays["split"] = names
@@ -103,3 +109,19 @@ def test_the_road_from_clips_to_a_picture(tmp_path, monkeypatch):
     assert sum(found["product"]["exit_shares"]) == pytest.approx(1)
     draw(found, "tones", tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint start-0")
+def test_every_fold_starts_from_the_network_of_another_field(tmp_path):
+    """But for its classifier, which is new: the classes are others."""
+    first, file = place(), tones(tmp_path / "t.npz")
+    before = Work(first, folds_of(first, file), tmp_path / "first", {"device": "cpu"})
+    (run,) = [run for run in networks(first, 1) if not run.exits]
+    before.train(run)
+    learned = before.trained(run).backbone.state_dict()
+    second = replace(place(SPEAKERS), start="first")
+    work = Work(second, folds_of(second, tones(tmp_path / "s.npz", False, (400, 900))), tmp_path / "second", {})
+    for own in networks(second, 1)[::4]:
+        found = work.network(own).backbone.state_dict()
+        same = {name for name, value in found.items() if torch.equal(value, learned[name])}
+        assert found.keys() - same == {"model.fc.weight", "model.fc.bias"}
