@@ -14,7 +14,7 @@ ARGS: Mapping[str, Any] = {
     "stem_width": 8,
 }
 SIZE = (3, 256, 144)
-EXITS: Mapping[int, Mapping[str, Any]] = {1: {"widths": [16]}, 2: {"widths": [16]}, 3: {"widths": [32]}}
+EXITS: Mapping[int, Mapping[str, Any]] = {2: {"widths": [32, 16]}, 3: {"widths": [32, 16]}}
 """Blocks after which exits stand, and the options of their heads."""
 FINAL: Mapping[str, Any] = {"widths": [32, 16]}
 TRAINING: dict[str, Any] = {
