@@ -52,11 +52,11 @@ def test_rules_that_cannot_be():
         calibrate(random_table(), simple_costs(), risk=0.1, rule="vote")
 
 
-def counts_table(n=3000, seed=0):
-    """Numbers whose exits are the worse the larger they are, and the better the deeper."""
+def counts_table(n=3000, seed=0, off=(0.3, 0.2, 0.12, 0.08, 0.05)):
+    """Numbers whose exits are the worse the larger they are, by these shares of them."""
     g = torch.Generator().manual_seed(seed)
     targets = torch.rand(n, generator=g) * 40
-    noise = torch.randn(5, n, generator=g) * targets * torch.tensor([0.3, 0.2, 0.12, 0.08, 0.05])[:, None]
+    noise = torch.randn(5, n, generator=g) * targets * torch.tensor(off)[:, None]
     return ExitTable((targets + noise)[..., None], targets, (1, 2, 3, 4, 5), ("linear",) * 4 + ("final",), "counting")
 
 
@@ -64,19 +64,27 @@ def test_expected_errors_are_near_what_they_are_and_let_small_numbers_go_first()
     table, costs = counts_table(), simple_costs(4)
     policy = calibrate(table, costs, max_drop=0.5, rule="expected-error")
     fitted, chosen = halves(table)
-    learned = fit_errors(fitted, policy.heads, get_task("counting"))
-    for k, (weights, (own, moved)) in enumerate(zip(learned.weights, looks_at(chosen, policy.heads), strict=True)):
+    learned = fit_errors(fitted, range(4), get_task("counting"))
+    for k, (weights, (own, moved)) in enumerate(zip(learned.weights, looks_at(chosen, range(4)), strict=True)):
         expected = (weights[0] + weights[1] * own + weights[2] * moved).exp()
         error = (chosen.of(k)[:, 0] - chosen.targets).abs()
         for few in (expected < expected.median(), expected >= expected.median()):
             assert float(expected[few].mean()) == pytest.approx(float(error[few].mean()), rel=0.15)
     trace = replay(policy, chosen)
-    first = chosen.targets[trace.exit == 0]
-    assert len(first), "unlike change it speaks at the first exit"
-    assert first.mean() < chosen.targets[trace.exit > 1].mean()
+    first = trace.exit == policy.heads[0]
+    assert first.any(), "unlike change it speaks at the first exit"
+    assert chosen.targets[first].mean() < chosen.targets[~first].mean()
     change = calibrate(table, costs, max_drop=0.5)
     found = [p.provenance["expected"]["macs_speedup"] for p in (policy, change)]
     assert found[0] > found[1]
+
+
+def test_an_exit_that_takes_the_easy_samples_from_a_better_one_is_not_asked():
+    """The first is off by more than all others, and costs half of what the next one costs."""
+    table, costs = counts_table(off=(0.8, 0.12, 0.12, 0.12, 0.12)), simple_costs(4)
+    policy = calibrate(table, costs, max_drop=0.1, rule="expected-error")
+    assert policy.heads
+    assert 0 not in policy.heads
 
 
 def test_expected_errors_are_for_numbers():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,14 +69,20 @@ class ExpectedError:
 
     @classmethod
     def candidates(cls, seen: Seen) -> Iterable[ExpectedError]:
-        """Weights that are learned, limits from what they expect of the other half."""
-        start = fit_errors(seen.fitted, seen.heads, seen.task)
-        found = [
-            _expected(weights, *seen_at)
-            for weights, seen_at in zip(start.weights, looks_at(seen.chosen, seen.heads), strict=True)
-        ]
-        for limit in np.unique(np.quantile(torch.cat(found).double().numpy(), np.linspace(0, 1, 101))):
-            yield replace(start, limit=float(limit), score=seen.score)
+        """All exits, any two of them, or one: weights that are learned, limits from what they expect of the other half.
+
+        One limit for all exits says where an error is small, not where going on would make it smaller: an early exit
+        that is rarely right takes the easy samples from a later one that would be.
+        """
+        asked = dict.fromkeys((seen.heads, *combinations(seen.heads, 2), *combinations(seen.heads, 1)))
+        for heads in asked:
+            start = fit_errors(seen.fitted, heads, seen.task)
+            found = [
+                _expected(weights, *seen_at)
+                for weights, seen_at in zip(start.weights, looks_at(seen.chosen, heads), strict=True)
+            ]
+            for limit in np.unique(np.quantile(torch.cat(found).double().numpy(), np.linspace(0, 1, 51))):
+                yield replace(start, limit=float(limit), score=seen.score)
 
 
 def looks(output: Tensor, previous: Tensor | None) -> tuple[Tensor, Tensor]:
