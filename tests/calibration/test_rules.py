@@ -87,6 +87,12 @@ def test_an_exit_that_takes_the_easy_samples_from_a_better_one_is_not_asked():
     assert 0 not in policy.heads
 
 
+def test_exits_that_are_never_wrong_are_expected_to_be_right():
+    table = counts_table(off=(0.3, 0.0, 0.0, 0.0, 0.0))
+    policy = calibrate(table, simple_costs(4), max_drop=0.0, rule="expected-error")
+    assert {*replay(policy, table).exit.tolist()} == {1}
+
+
 def test_expected_errors_are_for_numbers():
     with pytest.raises(UsageError, match="expected errors are those of numbers, and classification answers classes"):
         calibrate(random_table(), simple_costs(), max_drop=0.1, rule="expected-error")

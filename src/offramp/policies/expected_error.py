@@ -18,7 +18,7 @@ from offramp.tasks import Task
 from offramp.types import Decision, Evidence, ExitTable, State
 
 _LARGEST = 30.0
-"""Of a logarithm: errors beyond e³⁰ are all the same."""
+"""Of a logarithm: errors beyond e³⁰ are all the same, and so are those below e⁻³⁰."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,9 @@ def fit_errors(table: ExitTable, heads: Sequence[int], task: Task) -> ExpectedEr
     for head, seen in zip(heads, looks_at(table, heads), strict=True):
         x = torch.stack(seen, 1).double().numpy()
         error = (task.answer(table.of(head)) - table.targets).abs().double().numpy()
+        if not error.any():  # the mean that is modelled has no logarithm
+            weights.append((-_LARGEST, 0.0, 0.0))
+            continue
         fitted = PoissonRegressor(alpha=1e-3, max_iter=500).fit(x, error)
         weights.append((float(fitted.intercept_), *fitted.coef_.tolist()))
     return ExpectedError(0.0, tuple(heads), tuple(weights), task.scores[0])
