@@ -18,7 +18,7 @@ from offramp._batches import Inputs
 from offramp.inputs import ImageInput, LogMelInput, PairInput
 from offramp.model import EarlyExitModel, attach
 from offramp.testing._small import SIZE, images, spread_thresholds, squares, tiny_model, tiny_vit
-from offramp.types import CostTable, Exit, ExitTable, PartCosts
+from offramp.types import CostTable, Exit, ExitTable, Part, PartCosts
 
 __all__ = ["SIZE", "images", "spread_thresholds", "squares", "tiny_model", "tiny_vit"]
 
@@ -54,6 +54,24 @@ def pair_model(exits: Sequence[Exit], final: str | None = None, vit: Any = None)
     with torch.no_grad():  # exits disagree, and the sound changes what they say
         for p in [*model.heads.parameters(), *model.get_classifier().parameters()]:
             p.normal_(std=0.3)
+    return model.eval()
+
+
+def path_model(link: str = "none", router: str | None = None, seed: int = 2) -> EarlyExitModel:
+    """Two paths with an exit each: an exit, the cheap path's classifier, an exit, the final exit.
+
+    With a router, ``middle`` is a bias that sends as many samples to either.
+    """
+    torch.manual_seed(seed)
+    options: dict[str, Any] = {"after": 1, "head": "linear"} if router == "exit" else {}
+    part = None if router is None else Part(router, options)
+    model = attach(tiny_vit(), [Exit(2)], tails=[2, 4], link=link, router=part)
+    with torch.no_grad():
+        for p in [*model.heads.parameters(), *model.backbone.model.head.parameters(), *model.links.parameters()]:
+            p.normal_(std=0.3)
+    if router is not None:  # as many on either side
+        said = model.eval().route(images(400))[0].detach()
+        model.middle = (0.0, float((said[:, 0] - said[:, 1]).quantile(0.4)))
     return model.eval()
 
 

@@ -22,6 +22,8 @@ from offramp.policies.threshold import Threshold
 from offramp.policies.vote import Vote
 
 LINK = tuple(tuple(0.2 if i == j else -0.1 for j in range(5)) for i in range(5))
+NO_MIDDLE = ("ensemble", "cascade", "scheduler")
+"""Policies that need what every exit before said, so that nobody can enter in the middle."""
 Make = Callable[[Tensor], Policy]
 
 

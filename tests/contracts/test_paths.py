@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from helpers import images, tiny_vit
-from policy_examples import examples
+from helpers import images, path_model
+from policy_examples import NO_MIDDLE, examples
 
 import offramp
-from offramp import Exit, Part, Routed, UsageError
+from offramp import Routed, UsageError
 from offramp.engine import RuntimeInPieces, open_runtime
 from offramp.policies import policy_from_json, policy_to_json
 from offramp.policies.forced import Forced
@@ -18,24 +18,6 @@ from offramp.testing import check_policy
 from offramp.testing._policies import SAMPLES
 
 pytestmark = pytest.mark.slow
-
-NO_MIDDLE = ("ensemble", "cascade", "scheduler")
-"""Policies that need what every exit before said, so that nobody can enter in the middle."""
-
-
-def make_model(link="none", router=None, seed=2):
-    """Two paths with an exit each: an exit, the cheap path's classifier, an exit, the final exit."""
-    torch.manual_seed(seed)
-    options = {"exit": {"after": 1, "head": "linear"}}.get(router, {})
-    part = None if router is None else Part(router, options)
-    model = offramp.attach(tiny_vit(), [Exit(2)], tails=[2, 4], link=link, router=part)
-    with torch.no_grad():
-        for p in [*model.heads.parameters(), *model.backbone.model.head.parameters(), *model.links.parameters()]:
-            p.normal_(std=0.3)
-    if router is not None:  # as many on either side
-        said = model.eval().route(images(400))[0].detach()
-        model.middle = (0.0, float((said[:, 0] - said[:, 1]).quantile(0.4)))
-    return model.eval()
 
 
 def forced(rows):
@@ -51,7 +33,7 @@ def table_of(model, x):
 
 @pytest.fixture(scope="module", params=[(link, router) for link in LINKS for router in (None, *ROUTERS)], ids=str)
 def setting(request):
-    model, x = make_model(*request.param), images(SAMPLES)
+    model, x = path_model(*request.param), images(SAMPLES)
     return model, x, table_of(model, x)
 
 
@@ -123,7 +105,7 @@ def test_always_the_same_path_is_a_path_that_is_fixed(link):
     """The router that always says p, the bias that picks p, and entries that are p, are one."""
     x = images(30)
     for router in ROUTERS:
-        model = make_model(link, router)
+        model = path_model(link, router)
         rule = Threshold((0.35, 0.4, 0.4))
         for path in (0, 1):
             bias = tuple(100.0 * (p == path) for p in range(2))
@@ -139,7 +121,7 @@ def test_always_the_same_path_is_a_path_that_is_fixed(link):
 
 
 def test_without_links_all_thresholds_off_is_the_last_path_and_costs_it():
-    model, x = make_model(), images(12)
+    model, x = path_model(), images(12)
     off = Threshold((None,) * 3)
     calls = []
     for path in model.cheaper:
@@ -152,7 +134,7 @@ def test_without_links_all_thresholds_off_is_the_last_path_and_costs_it():
 
 
 def test_what_lies_behind_a_paths_last_used_exit_is_not_computed():
-    model, x = make_model(), images(12)
+    model, x = path_model(), images(12)
     sizes = []
     for block in model.backbone.steps:
         block.register_forward_hook(lambda _, args, __: sizes.append(args[0].shape[1]))
@@ -165,7 +147,7 @@ def test_what_lies_behind_a_paths_last_used_exit_is_not_computed():
 
 
 def test_a_router_that_says_nothing_costs_nothing_and_one_that_speaks_is_counted():
-    model = make_model(router="exit")
+    model = path_model(router="exit")
     costs = offramp.profile(model, repeats=0)
     cheap, dear = costs.macs.paths
     assert costs.macs.ahead == cheap.stem + cheap.steps[0]
@@ -179,7 +161,7 @@ def test_a_router_that_says_nothing_costs_nothing_and_one_that_speaks_is_counted
 def test_a_policy_with_a_bias_is_json_and_one_for_other_paths_is_refused():
     policy = Routed(Threshold((0.5, None, 0.25)), (0.0, -1.5))
     assert policy_from_json(policy_to_json(policy)) == policy
-    model = make_model(router="cnn")
+    model = path_model(router="cnn")
     with pytest.raises(UsageError, match="a bias for 3 paths"):
         offramp.run(model, images(2), Routed(policy.inner, (0.0, 1.0, 2.0)))
     with pytest.raises(UsageError, match="finite number"):
@@ -190,7 +172,7 @@ def test_a_policy_with_a_bias_is_json_and_one_for_other_paths_is_refused():
 @pytest.mark.parametrize("router", [None, *ROUTERS])
 @pytest.mark.parametrize("link", LINKS)
 def test_a_file_answers_as_the_model_does(link, router, tmp_path):
-    model, x = make_model(link, router), images(200)
+    model, x = path_model(link, router), images(200)
     names = ["threshold", "patience" if link == "none" else None, "forced" if link == "none" else None]
     names += NO_MIDDLE if (link, router) == ("none", None) else []
     for name in filter(None, names):
@@ -215,7 +197,7 @@ def test_a_file_answers_as_the_model_does(link, router, tmp_path):
 @pytest.mark.parametrize("router", [None, *ROUTERS])
 @pytest.mark.parametrize("link", LINKS)
 def test_a_file_with_some_exits_answers_as_the_model_does(link, router, tmp_path):
-    model, x = make_model(link, router), images(200)
+    model, x = path_model(link, router), images(200)
     for heads in ((0,), (1,), (0, 2), (1, 2), (2,)):
         inner = Threshold(tuple(0.4 if k in heads else None for k in range(3)))
         policy = Routed(inner, model.middle) if router else inner

@@ -1,0 +1,290 @@
+"""A model that answers samples of many callers, each by its own deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offramp._batches import Inputs, count, take
+from offramp.engine import Runtime, open_runtime
+from offramp.engine.loop import Segments
+from offramp.engine.run import check_policy, prepared
+from offramp.errors import OfframpError, UsageError
+from offramp.model import EarlyExitModel
+from offramp.policies import Policy
+from offramp.policies.routed import Enters
+from offramp.serving.measure import measure
+from offramp.serving.scheduler import Job, Scheduler
+from offramp.serving.turns import Standing, turn
+from offramp.types import Chain
+
+
+class Refused(OfframpError):
+    """A request was not let in; the sentence says why, and nothing was computed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a sample was answered.
+
+    Args:
+        output: float32 ``(num_outputs,)``.
+        exit: the index of the exit that said it.
+        score: how sure it was.
+        path: the path of that exit.
+        stopped: whether its deadline ended it; else it left by the policy, by what was asked for it, or at the end.
+        queued: seconds that it waited.
+        computed: seconds that batches took which it was in.
+    """
+
+    output: Tensor
+    exit: int
+    score: float
+    path: int
+    stopped: bool
+    queued: float
+    computed: float
+
+
+class _Held(Standing):
+    """A sample inside, and who waits for it."""
+
+    __slots__ = ("arrived", "best", "computed", "future")
+
+    def __init__(self, x: Inputs, last: int, threshold: float | None, arrived: float) -> None:
+        super().__init__(x, last, threshold)
+        self.arrived, self.computed = arrived, 0.0
+        self.future: Future[Answer] = Future()
+        self.best: tuple[int, Tensor, float] | None = None
+        """The exit that said it, what it said, and how sure it was: one value, so that it is never half new."""
+
+
+class Service:
+    """A model behind a scheduler, in this process; one thread computes, one watches the clock.
+
+    Close it, or use it with ``with``: those inside are answered first.
+
+    Args:
+        model: the model; it is put into evaluation mode.
+        policy: who enters and leaves where.
+        relaxed: policies that take its place as pressure rises, the last where there is more to do than time; see
+            ``ladder``. All ask the same exits.
+        runtime: a name from ``offramp list runtimes`` that computes segment by segment, or such a runtime.
+        largest: samples in a batch.
+        most: samples inside at once.
+        reserve: seconds between an answer and whoever waits for it.
+        clock: seconds, rising; replaced in tests.
+
+    Raises:
+        UsageError: a policy for another model, policies that ask other exits, a runtime that computes files alone.
+    """
+
+    def __init__(
+        self,
+        model: EarlyExitModel,
+        policy: Policy,
+        relaxed: Sequence[Policy] = (),
+        runtime: str | Runtime = "torch",
+        largest: int = 16,
+        most: int = 512,
+        reserve: float = 0.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.levels = (policy, *relaxed)
+        for level in self.levels:
+            check_policy(model, level)
+            if level.heads != policy.heads:
+                raise UsageError(f"policies of one service ask the same exits, not {policy.heads} and {level.heads}")
+        opened = open_runtime(runtime)
+        segments: Any = getattr(opened, "segments", None)
+        if segments is None:
+            raise UsageError(f"{opened.name} computes whole files; a service needs one that computes segments: torch")
+        self.model, self.clock = model.eval(), clock
+        self._segments: Segments = segments(model)
+        self._ways, first = _ways(model.chain, policy.heads)
+        if not isinstance(policy, Enters):
+            first = first[:1]
+        with torch.inference_mode():
+            lines = measure(self._segments, model, policy, largest, clock)
+        self.scheduler = Scheduler(lines, first, largest, most, reserve)
+        self._lock = threading.Lock()
+        self._work, self._rung = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._closing = self._done = False
+        self._batch: list[Job] = []
+        """What is being computed."""
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self, x: Inputs, limit: float = math.inf, max_exit: int | None = None, threshold: float | None = None
+    ) -> list[Future[Answer]]:
+        """Samples that shall be answered within a limit; all of them are let in, or none.
+
+        Args:
+            x: a batch as the model's input prepares it, ``(B, …)``.
+            limit: seconds from now.
+            max_exit: the index of the exit at which they leave at the latest; the final exit if not given.
+            threshold: of the policy's score, by which they leave in its place, from 0 to 1.
+
+        Returns:
+            for each sample what will be its answer. One whose first answer comes too late is answered all the same.
+
+        Raises:
+            Refused: not in this time, or not as many, or the service is closing.
+            UsageError: a limit that is none, an exit before the first that is asked, a threshold out of range.
+            DataError: samples of another shape than the model takes, or with values that are not finite.
+        """
+        now = self.clock()
+        last = self._last(max_exit)
+        if not limit > 0:
+            raise UsageError(f"the limit is {limit} s; it is above 0")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"the threshold is {threshold}; it lies between 0 and 1")
+        x = prepared(self.model, x)
+        one = (torch.tensor([i], device=next(self.model.parameters()).device) for i in range(count(x)))
+        held = [_Held(take(x, i), last, threshold, now) for i in one]
+        jobs = [Job(now + limit, each) for each in held]
+        with self._lock:
+            if self._closing:
+                raise Refused("the service is closing")
+            for number, job in enumerate(jobs):
+                if (reason := self.scheduler.admit(job, self.clock())) is not None:
+                    for other in jobs[:number]:
+                        self.scheduler.retract(other)
+                    raise Refused(reason)
+            self._work.notify()
+            self._rung.notify()
+        return [each.future for each in held]
+
+    def close(self) -> None:
+        """Let nobody in any more, and come back when everybody inside is answered."""
+        with self._lock:
+            self._closing = True
+            self._work.notify_all()
+            self._rung.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _last(self, max_exit: int | None) -> int:
+        """The deepest exit that is asked up to one."""
+        final = len(self.model.chain.after) - 1
+        if max_exit is None:
+            return final
+        found = [k for k in (*self.levels[0].heads, final) if k <= max_exit]
+        if not found:
+            raise UsageError(f"max_exit is {max_exit}; the first exit that is asked is {min(self.levels[0].heads)}")
+        return max(found)
+
+    def _compute(self) -> None:
+        """What one thread does until the service is closed. Should it ever fail, nobody is left waiting."""
+        try:
+            with torch.inference_mode():
+                while (chosen := self._choose()) is not None:
+                    self._turn(*chosen)
+        except BaseException as error:
+            with self._lock:
+                self._closing = True
+                lost = [job for job in self._batch if not job.gone] + self.scheduler.clear()
+            for job in lost:
+                _tell(job.payload.future.set_exception, error)
+            raise
+        finally:
+            with self._lock:
+                self._done = True
+                self._rung.notify()
+
+    def _choose(self) -> tuple[int, list[Job], Policy] | None:
+        """The next batch, once there is one; None when the service is closed and nobody waits."""
+        with self._lock:
+            while (chosen := self.scheduler.next(self.clock())) is None:
+                if self._closing:
+                    return None
+                self._work.wait()
+            k, batch, ended = chosen
+            self._batch = batch
+            for job in batch:
+                if job.payload.future.cancelled():
+                    self.scheduler.retract(job)
+            level = min(int(self.scheduler.pressure(self.clock()) * len(self.levels)), len(self.levels) - 1)
+        self._answer(ended, stopped=True)
+        return k, [job for job in batch if not job.gone], self.levels[level]
+
+    def _turn(self, k: int, batch: list[Job], policy: Policy) -> None:
+        if not batch:
+            return
+        begun = self.clock()
+        held = [job.payload for job in batch]
+        try:
+            found = turn(self._segments, policy, self.model.task, self._ways[k], held)
+            outputs = () if found.answered is None else found.answered.output.cpu()
+            scores = () if found.answered is None else found.answered.score.tolist()
+        except Exception as error:  # whatever it was, those who wait are told, and the others go on
+            with self._lock:
+                for job in batch:
+                    self.scheduler.retract(job)
+            for each in held:
+                _tell(each.future.set_exception, error)
+            return
+        now = self.clock()
+        for each in held:
+            each.computed += now - begun
+        for place, output, score in zip(found.computed, outputs, scores, strict=True):
+            held[place].best = (k, output, score)
+        with self._lock:
+            for place, at in found.sent.items():
+                self.scheduler.send(batch[place], min(later for later in self._ways if later >= at))
+            computed = [batch[place] for place in found.computed]
+            left = self.scheduler.computed(k, computed, found.stays, now, now - begun)
+        self._answer(left, stopped=False)
+
+    def _watch(self) -> None:
+        """What the other thread does: answer those whose time is up with what there is."""
+        while True:
+            with self._lock:
+                if self._done:
+                    return
+                ended = self.scheduler.expire(self.clock())
+                if not ended:
+                    due = self.scheduler.due
+                    self._rung.wait(None if due == math.inf else max(due - self.clock(), 0.0))
+            self._answer(ended, stopped=True)
+
+    def _answer(self, jobs: Iterable[Job], stopped: bool) -> None:
+        now = self.clock()
+        for job in jobs:
+            held: _Held = job.payload
+            assert held.best is not None
+            k, output, score = held.best
+            waited = max(now - held.arrived - held.computed, 0.0)
+            answer = Answer(output, k, score, self.model.chain.paths[k], stopped, waited, held.computed)
+            _tell(held.future.set_result, answer)
+
+
+def _ways(chain: Chain, heads: Sequence[int]) -> tuple[dict[int, list[int]], list[int]]:
+    """For each exit that is asked the segments that lead to it from the one before; and the first after each entry."""
+    runs, asked = chain.runs(heads), [*heads, len(chain.after) - 1]
+    ways = {k: [j for j in range(before + 1, k + 1) if runs[j]] for before, k in zip((-1, *asked), asked, strict=False)}
+    first = [min(k for k in asked if k >= chain.starts[path]) for path in sorted({*chain.entered(heads)})]
+    return ways, first
+
+
+def _tell(say: Callable[[Any], None], what: Any) -> None:
+    """Tell who waits, unless nobody does any more."""
+    with contextlib.suppress(InvalidStateError):
+        say(what)

@@ -1,0 +1,148 @@
+"""The scheduler under a clock of its own: whoever is let in is answered once, in time, and as deep as there is time."""
+
+import numpy as np
+import pytest
+
+from offramp import UsageError
+from offramp.serving import Job, Line, Scheduler, simulate
+
+LEVELS = 4
+
+
+def scheduler(heads=(0, 1, 2), a=1e-3, b=5e-4, **sizes):
+    """Four segments that take the same; between exits that are not asked nobody waits."""
+    ends = (*heads, 3)
+    lines = {k: Line(a * (k - before), b * (k - before)) for before, k in zip((-1, *ends), ends, strict=False)}
+    return Scheduler(lines, **sizes)
+
+
+def requests(n, load, limits, seed=0, bursts=False):
+    """Poisson arrivals, or in bursts; limits drawn from these; samples that leave earlier as pressure rises."""
+    rng = np.random.default_rng(seed)
+    mean = 4 * (1e-3 + 5e-4 / 16) / load
+    gaps = rng.exponential(mean, n)
+    if bursts:
+        gaps = np.where(rng.random(n) < 0.9, gaps / 10, 9.1 * gaps)
+    easy = rng.choice(4, n, p=[0.5, 0.2, 0.15, 0.15])
+    exits = np.stack([easy, *(np.maximum(easy - level, 0) for level in range(1, LEVELS))])
+    return np.cumsum(gaps), rng.choice(limits, n), exits
+
+
+@pytest.mark.parametrize("heads", [(0, 1, 2), (1,), ()], ids=str)
+@pytest.mark.parametrize("bursts", [False, True])
+@pytest.mark.parametrize("limits", [[0.02], [0.05], [0.01, 0.05, 0.5]], ids=str)
+@pytest.mark.parametrize("load", [0.25, 1.0, 2.0, 4.0])
+def test_where_batches_take_what_is_expected_nobody_who_is_let_in_is_late(load, limits, bursts, heads):
+    arrivals, limit, exits = requests(3_000, load, limits, bursts=bursts)
+    asked = np.array([*heads, 3])
+    exits = asked[np.searchsorted(asked, exits)]  # nobody leaves where nobody is asked
+    own = scheduler(heads)
+    log = simulate(own, arrivals, limit, exits)
+    let_in = log.exit >= 0
+    assert own.inside == 0
+    assert {*log.exit[let_in].tolist()} <= {*asked.tolist()}
+    assert np.isfinite(log.seconds[let_in]).all()
+    assert np.isnan(log.seconds[~let_in]).all()
+    assert (log.seconds[let_in] <= limit[let_in] + 1e-9).all()
+    assert (log.exit[let_in] <= exits[0][let_in]).all(), "nobody goes on who was let go"
+    if load < 1 and not bursts and min(limits) >= 0.05:
+        assert let_in.all()
+        assert (log.exit == exits[0]).mean() > 0.95
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_batches_that_take_longer_now_and_then_make_few_late(seed):
+    """An eighth of the batches takes up to twice as long: of 1,000 samples that are let in at most one is late."""
+    arrivals, limit, exits = requests(20_000, 2.0, [0.05], seed)
+    own, rng = scheduler(), np.random.default_rng(seed)
+    line = Line(1e-3, 5e-4)
+    takes = lambda k, n: line.seconds(n) * (1 + (rng.random() < 1 / 8) * rng.random())  # noqa: E731
+    log = simulate(own, arrivals, limit, exits, takes)
+    let_in = log.exit >= 0
+    assert let_in.mean() > 0.8
+    assert (log.seconds[let_in] > limit[let_in] + 1e-9).mean() <= 0.001
+
+
+def test_a_machine_that_becomes_slower_lets_fewer_in_and_keeps_its_word():
+    """Three times slower from the middle on: what was let in on the old word may be late, a few and no more."""
+    arrivals, limit, exits = requests(20_000, 1.0, [0.05])
+    own, calls = scheduler(), iter(range(10**9))
+    line = Line(1e-3, 5e-4)
+    log = simulate(own, arrivals, limit, exits, lambda k, n: line.seconds(n) * (3 if next(calls) > 6_000 else 1))
+    late = np.flatnonzero((log.exit >= 0) & (log.seconds > limit + 1e-9))
+    assert len(late) < 60
+    half = len(arrivals) // 2
+    refused = log.exit < 0
+    assert refused[-half // 2 :].mean() > refused[: half // 2].mean()
+    assert own.lines[0].pace == pytest.approx(3, rel=0.05)
+
+
+def test_more_load_costs_depth_before_it_costs_answers():
+    depth, answered = [], []
+    for load in (0.5, 1.0, 2.0, 3.0):
+        arrivals, limit, exits = requests(10_000, load, [0.05])
+        log = simulate(scheduler(), arrivals, limit, exits)
+        depth.append(log.exit[log.exit >= 0].mean())
+        answered.append((log.exit >= 0).mean())
+    assert depth == sorted(depth, reverse=True)
+    assert depth[0] > depth[-1] + 0.3
+    assert min(answered) > 0.99
+
+
+def test_the_same_requests_give_the_same_log():
+    logs = [simulate(scheduler(), *requests(5_000, 1.5, [0.01, 0.1])) for _ in range(2)]
+    assert np.array_equal(logs[0].exit, logs[1].exit)
+    assert np.array_equal(logs[0].seconds, logs[1].seconds, equal_nan=True)
+
+
+def test_an_urgent_sample_goes_first_and_is_not_held_up_by_a_batch_that_is_too_large():
+    own = scheduler(largest=64)
+    for number in range(40):
+        assert own.admit(Job(10.0, number), 0.0) is None
+    assert own.admit(Job(0.006, "urgent"), 0.0) is None
+    k, batch, ended = own.next(0.0)
+    assert (k, batch[0].payload, ended) == (0, "urgent", [])
+    assert own.lines[0].seconds(len(batch)) <= 0.006 < own.lines[0].seconds(len(batch) + 1)
+
+
+def test_whom_a_sample_would_make_late_counts_too():
+    """Alone it would be in time, and behind it somebody who was promised an answer would not."""
+    own = scheduler(largest=1)
+    for number in range(6):
+        assert own.admit(Job(0.0091, number), 0.0) is None
+    assert own.admit(Job(0.008, "before them"), 0.0) == "busy: 6 wait for a first answer"
+    assert own.admit(Job(0.02, "behind them"), 0.0) is None
+    assert own.admit(Job(0.001, "too soon"), 0.0).startswith("too short: a first answer takes 1.5 ms now")
+    assert own.inside == 7
+
+
+def test_lines_go_through_what_was_measured_and_follow_what_is():
+    line = Line.through([(1, 0.003), (4, 0.006), (16, 0.018)])
+    assert (line.a, line.b) == pytest.approx((1e-3, 2e-3))
+    for points in ([(1, 0.005), (8, 0.005)], [(4, 0.002)], [(1, 0.001), (2, 0.004)]):
+        found = Line.through(points)
+        assert found.a > 0
+        assert found.b >= 0
+    for _ in range(200):
+        line.saw(8, 2 * line.a * 8 + 2 * line.b)
+    assert line.seconds(8) == pytest.approx(0.02, rel=1e-3)
+    assert line.careful(8) == pytest.approx(0.02, rel=0.02)
+    line.saw(8, 0.06)
+    assert line.careful(8) > 1.2 * line.seconds(8)
+
+
+@pytest.mark.parametrize("wrong", [{"a": 0.0}, {"a": float("nan")}, {"b": -1.0}, {"largest": 0}, {"reserve": -1.0}])
+def test_sizes_and_times_that_cannot_be_are_refused(wrong):
+    with pytest.raises(UsageError):
+        scheduler(**wrong)
+
+
+def test_what_does_not_fit_together_is_refused():
+    arrivals, limits, exits = requests(10, 1.0, [0.1])
+    for changed in ((arrivals, limits[:5], exits), (arrivals, limits, exits[:, :5]), (arrivals, limits, exits[:0])):
+        with pytest.raises(UsageError, match="do not fit together"):
+            simulate(scheduler(), *changed)
+    with pytest.raises(UsageError, match="arrivals rise"):
+        simulate(scheduler(), arrivals[::-1], limits, exits)
+    with pytest.raises(UsageError, match="has exits"):
+        Scheduler({})
