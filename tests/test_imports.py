@@ -17,7 +17,7 @@ ORDER = [
     {"calibration"},
     {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},
-    {"bench", "training", "report"},
+    {"bench", "training", "report", "serving"},
     {"pipeline", "testing"},
     {"cli", "__main__"},
 ]
