@@ -1,8 +1,9 @@
 """Serving under deadlines: who is computed next, and answers that are never late for want of depth."""
 
+from offramp.serving.ladder import ladder
 from offramp.serving.line import Line
 from offramp.serving.scheduler import Job, Scheduler
 from offramp.serving.service import Answer, Refused, Service
 from offramp.serving.simulator import Log, simulate
 
-__all__ = ["Answer", "Job", "Line", "Log", "Refused", "Scheduler", "Service", "simulate"]
+__all__ = ["Answer", "Job", "Line", "Log", "Refused", "Scheduler", "Service", "ladder", "simulate"]
