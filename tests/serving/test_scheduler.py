@@ -116,6 +116,18 @@ def test_whom_a_sample_would_make_late_counts_too():
     assert own.inside == 7
 
 
+def test_pressure_is_what_is_to_do_over_the_time_there_is():
+    own = scheduler()
+    assert own.pressure(0.0) == 0
+    for deadline in (0.05, 0.15, float("inf")):
+        assert own.admit(Job(deadline), 0.0) is None
+    assert own.pressure(0.0) == pytest.approx(4 * (3 * 1e-3 + 5e-4) / 0.1)
+    k, batch, _ = own.next(0.0)
+    assert own.pressure(0.0) == 0, "nobody waits"
+    own.computed(k, batch, [True, True, False], 0.02, 0.02)
+    assert own.pressure(0.02) == pytest.approx(3 * (2 * 1e-3 + 5e-4) / 0.08)
+
+
 def test_lines_go_through_what_was_measured_and_follow_what_is():
     line = Line.through([(1, 0.003), (4, 0.006), (16, 0.018)])
     assert (line.a, line.b) == pytest.approx((1e-3, 2e-3))

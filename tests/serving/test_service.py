@@ -11,6 +11,7 @@ from policy_examples import NO_MIDDLE, examples
 import offramp
 from offramp import DataError, Routed, UsageError
 from offramp._batches import take
+from offramp.policies.patience import Patience
 from offramp.policies.threshold import Threshold
 from offramp.registry import LINKS, POLICIES, ROUTERS, TASKS
 from offramp.serving import Refused, Service
@@ -208,3 +209,27 @@ def test_a_thread_that_dies_leaves_nobody_waiting(served, monkeypatch):
         future.result(timeout=30)
     with pytest.raises(Refused, match="closing"):
         service.submit(x[:1])
+
+
+def test_policies_that_cannot_take_each_others_place_are_refused():
+    model, first = model_of("classification"), Threshold((0.5, 0.5, 0.5))
+    for other in (
+        Threshold((0.5, None, 0.5)),
+        Threshold((0.5, 0.5, 0.5), "margin"),
+        Patience(1, (0, 1, 2)),
+        Routed(first, (0.0,)),
+    ):
+        with pytest.raises(UsageError, match="of one kind, read one score and ask the same exits"):
+            Service(model, first, [other])
+    with pytest.raises(UsageError, match="the policy needs exits"):
+        Service(model, Threshold((0.5,) * 5))
+    with pytest.raises(UsageError, match="computes whole files"):
+        Service(model, first, runtime="onnxruntime")
+
+
+@pytest.mark.parametrize(("pressure", "exit"), [(0.0, 3), (0.49, 3), (0.5, 0), (7.0, 0)])
+def test_under_pressure_policies_take_each_others_place(served, monkeypatch, pressure, exit):
+    service, x = served
+    service.levels = (*service.levels, Threshold((0.0, 1.0, 1.0)))
+    monkeypatch.setattr(service.scheduler, "pressure", lambda now: pressure)
+    assert {future.result(timeout=30).exit for future in service.submit(x)} == {exit}

@@ -20,7 +20,7 @@ from offramp.engine.loop import Segments
 from offramp.engine.run import check_policy, prepared
 from offramp.errors import OfframpError, UsageError
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy
+from offramp.policies import Policy, inner_of
 from offramp.policies.routed import Enters
 from offramp.serving.measure import measure
 from offramp.serving.scheduler import Job, Scheduler
@@ -77,7 +77,7 @@ class Service:
         model: the model; it is put into evaluation mode.
         policy: who enters and leaves where.
         relaxed: policies that take its place as pressure rises, the last where there is more to do than time; see
-            ``ladder``. All ask the same exits.
+            ``ladder``. All are of one kind, read one score and ask the same exits.
         runtime: a name from ``offramp list runtimes`` that computes segment by segment, or such a runtime.
         largest: samples in a batch.
         most: samples inside at once.
@@ -85,7 +85,8 @@ class Service:
         clock: seconds, rising; replaced in tests.
 
     Raises:
-        UsageError: a policy for another model, policies that ask other exits, a runtime that computes files alone.
+        UsageError: a policy for another model, policies that cannot take each other's place, a runtime that computes
+            files alone.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class Service:
         self.levels = (policy, *relaxed)
         for level in self.levels:
             check_policy(model, level)
-            if level.heads != policy.heads:
-                raise UsageError(f"policies of one service ask the same exits, not {policy.heads} and {level.heads}")
+            if _kind(level) != _kind(policy):
+                raise UsageError("the policies of one service are of one kind, read one score and ask the same exits")
         opened = open_runtime(runtime)
         segments: Any = getattr(opened, "segments", None)
         if segments is None:
@@ -276,9 +277,14 @@ class Service:
             _tell(held.future.set_result, answer)
 
 
+def _kind(policy: Policy) -> tuple[Any, ...]:
+    """What policies have in common whose memories are the same."""
+    return type(policy), type(inner_of(policy)), policy.heads, policy.score
+
+
 def _ways(chain: Chain, heads: Sequence[int]) -> tuple[dict[int, list[int]], list[int]]:
     """For each exit that is asked the segments that lead to it from the one before; and the first after each entry."""
-    runs, asked = chain.runs(heads), [*heads, len(chain.after) - 1]
+    runs, asked = chain.runs(heads), [*sorted(heads), len(chain.after) - 1]
     ways = {k: [j for j in range(before + 1, k + 1) if runs[j]] for before, k in zip((-1, *asked), asked, strict=False)}
     first = [min(k for k in asked if k >= chain.starts[path]) for path in sorted({*chain.entered(heads)})]
     return ways, first

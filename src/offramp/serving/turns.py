@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -66,9 +66,7 @@ class _Bounded:
     policy: Policy
     last: Tensor
     thresholds: Tensor
-    temperatures: tuple[float, ...] = field(default=())
-
-    reads_score = True
+    temperatures: tuple[float, ...]
 
     @property
     def heads(self) -> tuple[int, ...]:
