@@ -1,0 +1,76 @@
+"""offramp serve: a saved model over HTTP."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from offramp.cli._shared import Device, Model, OneThreshold, PolicyFile, Precision, Threads, chosen_policy, err, ready
+
+EXAMPLE = "offramp serve my-model --port 8000"
+
+
+def command(
+    model: Model,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.", min=1, max=65535)] = 8000,
+    name: Annotated[str | None, typer.Option(help="The model's name in the paths; its folder's if not given.")] = None,
+    policy: PolicyFile = None,
+    threshold: OneThreshold = None,
+    strictest: Annotated[
+        float | None,
+        typer.Option(help="Where there is little to do, this threshold; it falls to that of a promise with load."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Samples in a batch.", min=1)] = 16,
+    queue: Annotated[int, typer.Option(help="Samples inside at once.", min=1)] = 512,
+    seconds: Annotated[float, typer.Option(help="The deadline of a request that says none, and the latest.")] = 30.0,
+    certificate: Annotated[Path | None, typer.Option(help="A certificate, for HTTPS.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    client_authority: Annotated[
+        Path | None, typer.Option(help="Callers have to show a certificate of this authority.")
+    ] = None,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Answer requests of the Open Inference Protocol v2 by their deadlines, with the deepest exit that there is.
+
+    Callers have to send the key that stands in the environment variable OFFRAMP_KEY, where there is one. On SIGTERM
+    those inside are answered first.
+    """
+    import uvicorn
+
+    from offramp.engine import open_runtime
+    from offramp.errors import UsageError
+    from offramp.serving import Service, ladder
+    from offramp.serving.http import Limits, build_app
+
+    if (certificate is None) != (private_key is None) or (client_authority is not None and certificate is None):
+        raise UsageError("HTTPS needs --certificate and --private-key, and --client-authority goes with them")
+    if not seconds > 0:
+        raise UsageError(f"--seconds is {seconds}; it is above 0")
+    artifact = ready(model, device, threads)
+    rule = chosen_policy(artifact, policy, threshold)
+    levels = (rule,) if strictest is None else ladder(rule, strictest)
+    runtime = open_runtime("torch", precision, threads)
+    service = Service(artifact.model, levels[0], levels[1:], runtime, batch, queue)
+    called = Path(model).name if name is None else name
+    app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"))
+    scheme = "http" if certificate is None else "https"
+    err.print(f"{called} is served at {scheme}://{host}:{port}/v2/models/{called}")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
+        ssl_ca_certs=None if client_authority is None else str(client_authority),
+        ssl_cert_reqs=ssl.CERT_NONE if client_authority is None else ssl.CERT_REQUIRED,
+    )

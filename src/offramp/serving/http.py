@@ -1,0 +1,316 @@
+"""A service over HTTP: the Open Inference Protocol v2 on FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import math
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from offramp._batches import Inputs, loaded, of_parts
+from offramp.errors import DataError, OfframpError, UsageError
+from offramp.serving.metrics import Metrics
+from offramp.serving.oip import HEADER, Values, read_request, write_response
+from offramp.serving.service import Answer, Refused, Service
+from offramp.versions import version
+
+try:
+    from fastapi import FastAPI, Request, Response
+    from starlette.requests import ClientDisconnect
+except ImportError as error:
+    raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
+
+_EXTENSIONS = ["binary_tensor_data", "schedule_policy", "early_exit"]
+_ASKED = ("deadline_ms", "max_exit", "priority", "threshold", "timeout")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before anything is decoded or computed.
+
+    Args:
+        body: bytes of a request.
+        samples: in a request.
+        requests: that are being answered at once.
+        seconds: the deadline of a request that says none, and the latest of any.
+    """
+
+    body: int = 32 * 2**20
+    samples: int = 64
+    requests: int = 256
+    seconds: float = 30.0
+
+
+class _Refuse(Exception):
+    """An answer without a result: a status and a sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def build_app(service: Service, name: str, limits: Limits | None = None, key: str | None = None) -> FastAPI:
+    """An ASGI application that answers for one model; the service is closed when the server stops.
+
+    Args:
+        service: what computes.
+        name: the model's name in the paths.
+        limits: what is refused at once.
+        key: that callers have to send, as ``Authorization: Bearer KEY``; anybody may call if not given.
+    """
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        front.ready = False
+        await asyncio.to_thread(service.close)
+        front.decoder.shutdown()
+
+    front = _Front(service, name, limits or Limits(), key)
+    app = FastAPI(lifespan=life, openapi_url=None)
+    model = f"/v2/models/{name}"
+    for path, answer in (
+        ("/v2", front.server),
+        ("/v2/health/live", front.live),
+        ("/v2/health/ready", front.is_ready),
+        ("/v2/models", front.models),
+        (model, front.metadata),
+        (f"{model}/ready", front.model_ready),
+        (f"{model}/versions/1", front.metadata),
+        (f"{model}/versions/1/ready", front.model_ready),
+        ("/metrics", front.numbers),
+    ):
+        app.add_api_route(path, answer, methods=["GET"], response_model=None)
+    for path in (f"{model}/infer", f"{model}/versions/1/infer"):
+        app.add_api_route(path, front.infer, methods=["POST"], response_model=None)
+
+    @app.exception_handler(404)
+    async def nothing(request: Request, _: Exception) -> Response:
+        return _error(404, f"there is nothing at {request.url.path}; the model is called {name!r}")
+
+    return app
+
+
+class _Front:
+    """What stands behind the routes."""
+
+    def __init__(self, service: Service, name: str, limits: Limits, key: str | None) -> None:
+        self.service, self.name, self.limits, self.key = service, name, limits, key
+        self.ready, self.answering = True, 0
+        self.decoder = ThreadPoolExecutor(1)  # Python's warnings, which decoding holds back, belong to one thread
+        model = service.model
+        self.prepare = model.input.transform()
+        self.file = model.input.noun.removesuffix("s").replace(" ", "_")
+        self.metrics = Metrics(name, service)
+
+    def server(self) -> dict[str, Any]:
+        return {"name": "offramp", "version": version(), "extensions": _EXTENSIONS}
+
+    def live(self) -> dict[str, bool]:
+        return {"live": True}
+
+    def is_ready(self) -> Response:
+        return _said({"ready": self.ready}, 200 if self.ready else 503)
+
+    def model_ready(self) -> Response:
+        return _said({"name": self.name, "ready": self.ready}, 200 if self.ready else 503)
+
+    def models(self) -> dict[str, list[str]]:
+        return {"models": [self.name]}
+
+    def metadata(self) -> dict[str, Any]:
+        model = self.service.model
+        prepared = [
+            {"name": part, "datatype": "FP32", "shape": [-1, *shape]} for part, shape in model.input.shapes.items()
+        ]
+        outputs = [
+            {"name": "output", "datatype": "FP32", "shape": [-1, model.num_outputs]},
+            {"name": "exit", "datatype": "INT32", "shape": [-1]},
+            {"name": "path", "datatype": "INT32", "shape": [-1]},
+            {"name": "score", "datatype": "FP32", "shape": [-1]},
+            {"name": "deadline_exit", "datatype": "BOOL", "shape": [-1]},
+            {"name": "queue_ms", "datatype": "FP32", "shape": [-1]},
+            {"name": "compute_ms", "datatype": "FP32", "shape": [-1]},
+        ]
+        if model.classes is not None:
+            outputs.append({"name": "label", "datatype": "BYTES", "shape": [-1]})
+        return {
+            "name": self.name,
+            "versions": ["1"],
+            "platform": "offramp_pytorch",
+            "inputs": [{"name": self.file, "datatype": "BYTES", "shape": [-1]}, *prepared],
+            "outputs": outputs,
+        }
+
+    def numbers(self) -> Response:
+        text, kind = self.metrics.text()
+        return Response(text, media_type=kind)
+
+    async def infer(self, request: Request) -> Response:
+        with self.metrics.request() as told:
+            try:
+                answer = await self._infer(request)
+                told.outcome = "ok"
+                return answer
+            except _Refuse as error:
+                told.outcome = "rejected"
+                return _error(error.status, str(error))
+            except Refused as error:
+                told.outcome = "rejected"
+                return _error(503, str(error), {"Retry-After": "1"})
+            except OfframpError as error:
+                told.outcome = "rejected"
+                return _error(400, str(error))
+
+    async def _infer(self, request: Request) -> Response:
+        begun = self.service.clock()
+        if self.key is not None and not secrets.compare_digest(
+            request.headers.get("authorization", "").encode(), f"Bearer {self.key}".encode()
+        ):
+            raise _Refuse(401, "this server wants a key: Authorization: Bearer KEY")
+        if self.answering >= self.limits.requests:
+            raise _Refuse(503, f"full: {self.answering} requests are being answered")
+        self.answering += 1
+        try:
+            asked = read_request(await self._body(request), _header(request.headers))
+            x = await asyncio.get_running_loop().run_in_executor(self.decoder, self._prepared, asked.inputs)
+            limit = self._limit(asked.parameters) - (self.service.clock() - begun)
+            if limit <= 0:
+                raise _Refuse(503, "too short: the time was up before it was read")
+            answers = await self._answers(request, x, limit, asked.parameters)
+        finally:
+            self.answering -= 1
+        body, headers = write_response(asked, self.name, self._outputs(answers), {})
+        return Response(body, headers=headers)
+
+    async def _body(self, request: Request) -> bytes:
+        """All of the body, as long as it is no longer than is allowed, whatever it says of its length."""
+        sentence = f"a request has at most {self.limits.body} bytes"
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise _Refuse(415, "compressed requests are not read")
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.limits.body:
+            raise _Refuse(413, sentence)
+        parts, found = [], 0
+        try:
+            async for part in request.stream():
+                found += len(part)
+                if found > self.limits.body:
+                    raise _Refuse(413, sentence)
+                parts.append(part)
+        except ClientDisconnect as error:
+            raise _Refuse(499, "the caller went away") from error
+        return b"".join(parts)
+
+    def _prepared(self, inputs: Mapping[str, Values]) -> Inputs:
+        """A batch from files, or from the parts of prepared samples."""
+        reads = self.service.model.input
+        if inputs.keys() == {self.file}:
+            files = inputs[self.file]
+            if not isinstance(files, list):
+                raise DataError(f"input {self.file!r} holds files: its datatype is BYTES")
+            self._check_count(len(files))
+            read = [reads.read(io.BytesIO(file), f"{self.file} {i}") for i, file in enumerate(files)]
+            return loaded(torch.utils.data.default_collate([self.prepare(sample) for sample in read]))
+        if inputs.keys() != reads.shapes.keys():
+            wanted = f"{self.file}, or {' and '.join(reads.shapes)}"
+            raise DataError(f"the model's input is {wanted}; the request has {', '.join(inputs)}")
+        parts = []
+        for part, shape in reads.shapes.items():
+            values = inputs[part]
+            if isinstance(values, list) or values.shape[1:] != shape:
+                found = "BYTES" if isinstance(values, list) else list(values.shape)
+                raise DataError(f"input {part!r} is FP32 {[-1, *shape]}, not {found}")
+            self._check_count(len(values))
+            parts.append(torch.from_numpy(values))
+        if len({len(part) for part in parts}) > 1:
+            raise DataError("the parts of the samples are not equally many")
+        return of_parts(tuple(parts))
+
+    def _check_count(self, samples: int) -> None:
+        if samples > self.limits.samples:
+            raise DataError(f"a request has at most {self.limits.samples} samples, this one {samples}")
+
+    def _limit(self, parameters: Mapping[str, Any]) -> float:
+        """Seconds until the answer is due: Triton's ``timeout`` is in microseconds, and 0 there says nothing."""
+        if unknown := sorted(parameters.keys() - {*_ASKED, "binary_data_output", "sequence_id"}):
+            raise DataError(f"there is no parameter {unknown[0]!r}; there are {', '.join(_ASKED)}")
+        found = [self.limits.seconds]
+        for name, unit in (("timeout", 1e-6), ("deadline_ms", 1e-3)):
+            value = parameters.get(name)
+            if value is None or (name == "timeout" and value == 0):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise DataError(f"{name} is {value!r}; it is a number above 0")
+            found.append(unit * value)
+        return min(found)
+
+    async def _answers(self, request: Request, x: Inputs, limit: float, parameters: Mapping[str, Any]) -> list[Answer]:
+        """What the service says; where the caller goes away nothing more is computed for him."""
+        last, threshold = parameters.get("max_exit"), parameters.get("threshold")
+        if last is not None and type(last) is not int:
+            raise DataError(f"max_exit is {last!r}; it is the number of an exit")
+        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+            raise DataError(f"threshold is {threshold!r}; it is a number from 0 to 1")
+        futures = self.service.submit(x, limit, last, threshold)
+        gone: asyncio.Future[Any] = asyncio.ensure_future(_gone(request))
+        waiting: asyncio.Future[Any] = asyncio.gather(*map(asyncio.wrap_future, futures))
+        try:
+            await asyncio.wait({gone, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise _Refuse(499, "the caller went away")
+            return list(waiting.result())
+        finally:
+            gone.cancel()
+            waiting.cancel()
+
+    def _outputs(self, answers: list[Answer]) -> dict[str, Values]:
+        """In the order of the samples."""
+        output = torch.stack([a.output for a in answers]).numpy()
+        found: dict[str, Values] = {
+            "output": output,
+            "exit": np.array([a.exit for a in answers], np.int32),
+            "path": np.array([a.path for a in answers], np.int32),
+            "score": np.array([a.score for a in answers], np.float32),
+            "deadline_exit": np.array([a.stopped for a in answers]),
+            "queue_ms": np.array([1e3 * a.queued for a in answers], np.float32),
+            "compute_ms": np.array([1e3 * a.computed for a in answers], np.float32),
+        }
+        if (classes := self.service.model.classes) is not None:
+            found["label"] = [classes[k].encode() for k in output.argmax(1)]
+        self.metrics.answered(answers)
+        return found
+
+
+async def _gone(request: Request) -> None:
+    """Come back when the caller has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _header(headers: Mapping[str, str]) -> int | None:
+    said = headers.get(HEADER.lower())
+    if said is None:
+        return None
+    if not said.isdecimal():
+        raise DataError(f"{HEADER} is {said!r}; it is a number of bytes")
+    return int(said)
+
+
+def _said(what: Any, status: int) -> Response:
+    return Response(json.dumps(what), status, media_type="application/json")
+
+
+def _error(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    answer = _said({"error": sentence}, status)
+    answer.headers.update(headers or {})
+    return answer

@@ -1,0 +1,294 @@
+"""The server: clients of the protocol are answered as the model answers, and what is wrong gets a sentence."""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import model_of
+from PIL import Image
+
+import offramp
+from offramp.policies.threshold import Threshold
+from offramp.serving import Service
+from offramp.serving.http import Limits, build_app
+
+pytestmark = pytest.mark.slow
+
+POLICY = Threshold((0.5, 0.6, 0.7))
+INFER = "/v2/models/m/infer"
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = model_of("classification")
+    made.classes = tuple("abcde")
+    return made
+
+
+@pytest.fixture
+def client(model):
+    """A client of a server in this process."""
+    with open_client(model) as found:
+        yield found
+
+
+def open_client(model, key=None, **limits):
+    from fastapi.testclient import TestClient
+
+    return TestClient(build_app(Service(model, POLICY), "m", Limits(**limits), key))
+
+
+def picture(seed=0, size=(40, 30)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def prepared(x, **more):
+    return {"inputs": [{"name": "images", "shape": list(x.shape), "datatype": "FP32", "data": x.tolist()}], **more}
+
+
+def files(*contents, **more):
+    data = [base64.b64encode(content).decode() for content in contents]
+    return {"inputs": [{"name": "image", "shape": [len(data)], "datatype": "BYTES", "data": data}], **more}
+
+
+def outputs(answer):
+    assert answer.status_code == 200, answer.text
+    return {o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in answer.json()["outputs"]}
+
+
+def test_it_says_what_it_is(client, model):
+    assert client.get("/v2").json()["extensions"] == ["binary_tensor_data", "schedule_policy", "early_exit"]
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get("/v2/models").json() == {"models": ["m"]}
+    for path in ("/v2/models/m", "/v2/models/m/versions/1"):
+        said = client.get(path).json()
+        assert said["name"] == "m"
+        assert [i["name"] for i in said["inputs"]] == ["image", *model.input.shapes]
+        assert client.get(f"{path}/ready").json() == {"name": "m", "ready": True}
+    names = [o["name"] for o in said["outputs"]]
+    assert names == [o["name"] for o in client.post(INFER, json=files(picture())).json()["outputs"]]
+
+
+def test_prepared_samples_and_files_are_answered_as_the_model_answers(client, model):
+    contents = [picture(seed) for seed in range(5)]
+    prepare = model.input.transform()
+    x = torch.stack([prepare(model.input.read(io.BytesIO(content))) for content in contents])
+    expected = offramp.run(model, x, POLICY)
+    for sent in (files(*contents), prepared(x)):
+        found = outputs(client.post(INFER, json=sent))
+        assert found["exit"].tolist() == expected.exit.tolist()
+        np.testing.assert_allclose(found["output"], expected.output.numpy(), rtol=1e-4, atol=1e-5)
+        assert found["label"].tolist() == ["abcde"[k] for k in expected.output.argmax(1)]
+        assert not found["deadline_exit"].any()
+
+
+def test_what_is_asked_of_a_request_is_done_for_it(client, model):
+    x = model.input.example(3)
+    for more, exits in (({"max_exit": 0}, [0] * 3), ({"threshold": 1.0}, [3] * 3), ({"threshold": 0.0}, [0] * 3)):
+        assert outputs(client.post(INFER, json=prepared(x, parameters=more)))["exit"].tolist() == exits
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"parameters": {"deadline": 5}}, "there is no parameter 'deadline'"),
+        ({"parameters": {"deadline_ms": -5}}, "deadline_ms is -5; it is a number above 0"),
+        ({"parameters": {"timeout": "soon"}}, "timeout is 'soon'"),
+        ({"parameters": {"max_exit": 1.5}}, "max_exit is 1.5"),
+        ({"parameters": {"max_exit": -1}}, "max_exit is -1"),
+        ({"parameters": {"threshold": 2}}, "the threshold is 2"),
+        ({"inputs": []}, "no list of inputs"),
+        ({"outputs": [{"name": "logits"}]}, "there is no output 'logits'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_sentence(client, model, changed, said):
+    answer = client.post(INFER, json=prepared(model.input.example(1)) | changed)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+
+
+def test_inputs_that_are_none_of_the_models(client, model):
+    x = model.input.example(2)
+    for sent, said in (
+        (prepared(x[:, :, :5]), "input 'images' is FP32"),
+        (prepared(x * 1e39), "not finite"),
+        (files(b"no image"), "image 0 is no image"),
+        (files(picture(), picture()[:200]), "image 1 could not be read as an image"),
+        (files(*[picture()] * 65), "at most 64 samples, this one 65"),
+        ({"inputs": [{**prepared(x)["inputs"][0], "name": "pixels"}]}, "the model's input is image, or images"),
+    ):
+        answer = client.post(INFER, content=json.dumps(sent))
+        assert answer.status_code == 400
+        assert said in answer.json()["error"]
+    assert client.post("/v2/models/other/infer", json=prepared(x)).status_code == 404
+    assert outputs(client.post(INFER, json=prepared(x)))["exit"].shape == (2,)
+
+
+def test_limits_hold_before_anything_is_read(model):
+    with open_client(model, body=1000) as client:
+        assert client.post(INFER, content=b"x" * 1001).status_code == 413
+        assert client.post(INFER, content=iter([b"x" * 600] * 5)).status_code == 413  # without a length
+        assert client.post(INFER, content=b"", headers={"content-encoding": "gzip"}).status_code == 415
+    with open_client(model, requests=0) as client:
+        answer = client.post(INFER, json=prepared(model.input.example(1)))
+        assert (answer.status_code, answer.json()["error"]) == (503, "full: 0 requests are being answered")
+
+
+def test_who_cannot_be_answered_in_time_is_told_at_once(client, model):
+    answer = client.post(INFER, json=prepared(model.input.example(1), parameters={"timeout": 1}))
+    assert answer.status_code == 503
+    assert answer.json()["error"].startswith("too short")
+
+
+def test_a_key_is_asked_for(model):
+    sent = prepared(model.input.example(1))
+    with open_client(model, key="secret") as client:
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
+            assert client.post(INFER, json=sent, headers=headers).status_code == 401
+        assert client.post(INFER, json=sent, headers={"authorization": "Bearer secret"}).status_code == 200
+        assert client.get("/v2/health/ready").status_code == 200
+
+
+def test_requests_and_exits_are_counted(client, model):
+    client.post(INFER, json=prepared(model.input.example(3), parameters={"max_exit": 0}))
+    client.post(INFER, content=b"nothing")
+    said = client.get("/metrics").text
+    assert 'offramp_requests_total{model="m",outcome="ok"} 1.0' in said
+    assert 'offramp_requests_total{model="m",outcome="rejected"} 1.0' in said
+    assert 'offramp_requests_total{model="m",outcome="error"} 0.0' in said
+    assert 'offramp_exits_total{exit="0",model="m"} 3.0' in said
+    assert 'offramp_queue_duration_seconds_count{model="m"} 3.0' in said
+    assert 'offramp_inflight_samples{model="m"} 0.0' in said
+
+
+@pytest.fixture(scope="module")
+def server(model, tmp_path_factory):
+    """A server as ``offramp serve`` starts one: a process of its own."""
+    folder = tmp_path_factory.mktemp("served")
+    offramp.save(model, folder / "m", policy=POLICY)
+    process, address = start(folder / "m")
+    yield address
+    process.send_signal(signal.SIGTERM)
+    assert "Traceback" not in process.communicate(timeout=30)[1]
+
+
+def start(folder: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "-m", "offramp", "serve", str(folder), "--port", str(port), "--device", "cpu"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1)
+            return process, f"127.0.0.1:{port}"
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+    raise AssertionError("it did not start")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tritons_client_is_answered(server, model):
+    from tritonclient.http import InferenceServerClient, InferenceServerException, InferInput, InferRequestedOutput
+
+    x = model.input.example(4)
+    expected = offramp.run(model, x, POLICY)
+    client = InferenceServerClient(server)
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("m")
+    assert client.get_model_metadata("m")["platform"] == "offramp_pytorch"
+    for binary in (True, False):
+        given = InferInput("images", list(x.shape), "FP32")
+        given.set_data_from_numpy(x.numpy(), binary_data=binary)
+        wanted = [InferRequestedOutput(name, binary_data=binary) for name in ("output", "exit", "label")]
+        found = client.infer("m", [given], outputs=wanted, request_id="7", timeout=5_000_000)
+        np.testing.assert_allclose(found.as_numpy("output"), expected.output.numpy(), rtol=1e-4, atol=1e-5)
+        assert found.as_numpy("exit").tolist() == expected.exit.tolist()
+        assert [v.decode() if isinstance(v, bytes) else v for v in found.as_numpy("label")] == [
+            "abcde"[k] for k in expected.output.argmax(1)
+        ]
+        assert found.get_response()["id"] == "7"
+    image = InferInput("image", [1], "BYTES")
+    image.set_data_from_numpy(np.array([picture()], dtype=np.object_))
+    assert client.infer("m", [image]).as_numpy("exit").shape == (1,)
+    with pytest.raises(InferenceServerException, match="there is no output 'logits'"):
+        client.infer("m", [image], outputs=[InferRequestedOutput("logits")])
+
+
+def test_callers_that_go_away_take_nobody_with_them(server, model):
+    body = json.dumps(prepared(model.input.example(16))).encode()
+    host, port = server.split(":")
+    for cut in (50, len(body) // 2, len(body)):
+        for _ in range(5):
+            with socket.create_connection((host, int(port))) as caller:
+                head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+                caller.sendall(head.encode() + body[:cut])
+    answer = urllib.request.urlopen(urllib.request.Request(f"http://{server}{INFER}", body), timeout=30)
+    assert answer.status == 200
+    for _ in range(100):
+        metrics = urllib.request.urlopen(f"http://{server}/metrics").read().decode()
+        if 'offramp_inflight_samples{model="m"} 0.0' in metrics:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("samples of callers who went away are still inside")
+    assert 'offramp_requests_total{model="m",outcome="error"} 0.0' in metrics
+
+
+def test_on_sigterm_those_inside_are_answered_first(model, tmp_path):
+    offramp.save(model, tmp_path / "m", policy=POLICY)
+    process, address = start(tmp_path / "m")
+    body = json.dumps(prepared(model.input.example(32), parameters={"threshold": 1.0})).encode()
+    answered, refused, lost, stop = [], [], [], threading.Event()
+
+    def call():
+        while not stop.is_set():
+            try:
+                with urllib.request.urlopen(
+                    urllib.request.Request(f"http://{address}{INFER}", body), timeout=30
+                ) as reply:
+                    answered.append(len(json.loads(reply.read())["outputs"][0]["data"]))
+            except urllib.error.HTTPError as error:
+                refused.append(error.code)
+            except ConnectionRefusedError:
+                return
+            except urllib.error.URLError as error:
+                if isinstance(error.reason, ConnectionRefusedError | ConnectionResetError):
+                    return  # it had not been read
+                lost.append(repr(error))
+                return
+            except Exception as error:
+                lost.append(repr(error))
+                return
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    for caller in callers:
+        caller.join(30)
+    stop.set()
+    assert "Traceback" not in process.communicate(timeout=30)[1]
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert answered
+    assert not lost
