@@ -21,6 +21,7 @@ from helpers import model_of
 from PIL import Image
 
 import offramp
+from offramp.policies import policy_to_json
 from offramp.policies.threshold import Threshold
 from offramp.serving import Service
 from offramp.serving.http import Limits, build_app
@@ -176,6 +177,24 @@ def test_requests_and_exits_are_counted(client, model):
     assert 'offramp_exits_total{exit="0",model="m"} 3.0' in said
     assert 'offramp_queue_duration_seconds_count{model="m"} 3.0' in said
     assert 'offramp_inflight_samples{model="m"} 0.0' in said
+
+
+def test_another_policy_takes_its_place_without_a_restart(model):
+    x, path = model.input.example(4), "/v2/models/m/policy"
+    headers = {"authorization": "Bearer k"}
+    with open_client(model, key="k") as client:
+        for thresholds, exit in (((0.0, 1.0, 1.0), 0), ((1.0, 1.0, 1.0), 3)):
+            sent = policy_to_json(Threshold(thresholds))
+            assert client.put(path, json=sent).status_code == 401
+            assert client.put(path, json=sent, headers=headers).status_code == 200
+            found = outputs(client.post(INFER, json=prepared(x), headers=headers))
+            assert found["exit"].tolist() == [exit] * 4
+        for wrong in (b"", b"[]", b"{}", json.dumps(policy_to_json(Threshold((0.5,)))).encode()):
+            answer = client.put(path, content=wrong, headers=headers)
+            assert answer.status_code == 400
+            assert len(answer.json()["error"]) < 200
+        found = outputs(client.post(INFER, json=prepared(x), headers=headers))
+        assert found["exit"].tolist() == [3] * 4, "a policy that is none changes nothing"
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import torch
 
 from offramp._batches import Inputs, loaded, of_parts
 from offramp.errors import DataError, OfframpError, UsageError
+from offramp.policies import policy_from_json
 from offramp.serving.metrics import Metrics
 from offramp.serving.oip import HEADER, Values, read_request, write_response
 from offramp.serving.service import Answer, Refused, Service
@@ -93,6 +94,8 @@ def build_app(service: Service, name: str, limits: Limits | None = None, key: st
     for path in (f"{model}/infer", f"{model}/versions/1/infer"):
         app.add_api_route(path, front.infer, methods=["POST"], response_model=None)
 
+    app.add_api_route(f"{model}/policy", front.set_policy, methods=["PUT"], response_model=None)
+
     @app.exception_handler(404)
     async def nothing(request: Request, _: Exception) -> Response:
         return _error(404, f"there is nothing at {request.url.path}; the model is called {name!r}")
@@ -155,6 +158,17 @@ class _Front:
         text, kind = self.metrics.text()
         return Response(text, media_type=kind)
 
+    async def set_policy(self, request: Request) -> Response:
+        """Another policy, as ``offramp calibrate`` writes it, from the next batch on."""
+        try:
+            self._check_key(request)
+            self.service.set_policies(policy_from_json(_json(await self._body(request))))
+        except _Refuse as error:
+            return _error(error.status, str(error))
+        except OfframpError as error:
+            return _error(400, str(error))
+        return _said({"name": self.name, "ready": self.ready}, 200)
+
     async def infer(self, request: Request) -> Response:
         with self.metrics.request() as told:
             try:
@@ -173,10 +187,7 @@ class _Front:
 
     async def _infer(self, request: Request) -> Response:
         begun = self.service.clock()
-        if self.key is not None and not secrets.compare_digest(
-            request.headers.get("authorization", "").encode(), f"Bearer {self.key}".encode()
-        ):
-            raise _Refuse(401, "this server wants a key: Authorization: Bearer KEY")
+        self._check_key(request)
         if self.answering >= self.limits.requests:
             raise _Refuse(503, f"full: {self.answering} requests are being answered")
         self.answering += 1
@@ -191,6 +202,11 @@ class _Front:
             self.answering -= 1
         body, headers = write_response(asked, self.name, self._outputs(answers), {})
         return Response(body, headers=headers)
+
+    def _check_key(self, request: Request) -> None:
+        said = request.headers.get("authorization", "").encode()
+        if self.key is not None and not secrets.compare_digest(said, f"Bearer {self.key}".encode()):
+            raise _Refuse(401, "this server wants a key: Authorization: Bearer KEY")
 
     async def _body(self, request: Request) -> bytes:
         """All of the body, as long as it is no longer than is allowed, whatever it says of its length."""
@@ -304,6 +320,16 @@ def _header(headers: Mapping[str, str]) -> int | None:
     if not said.isdecimal():
         raise DataError(f"{HEADER} is {said!r}; it is a number of bytes")
     return int(said)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DataError("the request is no JSON") from error
+    if not isinstance(said, dict):
+        raise DataError("a policy is a JSON object")
+    return said
 
 
 def _said(what: Any, status: int) -> Response:

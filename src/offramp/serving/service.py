@@ -20,7 +20,7 @@ from offramp.engine.loop import Segments
 from offramp.engine.run import check_policy, prepared
 from offramp.errors import OfframpError, UsageError
 from offramp.model import EarlyExitModel
-from offramp.policies import Policy, inner_of
+from offramp.policies import Policy, check_fits, inner_of
 from offramp.policies.routed import Enters
 from offramp.serving.measure import measure
 from offramp.serving.scheduler import Job, Scheduler
@@ -100,17 +100,14 @@ class Service:
         reserve: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.levels = (policy, *relaxed)
-        for level in self.levels:
-            check_policy(model, level)
-            if _kind(level) != _kind(policy):
-                raise UsageError("the policies of one service are of one kind, read one score and ask the same exits")
+        self.model, self.clock = model, clock
+        self.levels: tuple[Policy, ...] = (policy,)
+        self.set_policies(policy, relaxed)
         opened = open_runtime(runtime)
         segments: Any = getattr(opened, "segments", None)
         if segments is None:
             raise UsageError(f"{opened.name} computes whole files; a service needs one that computes segments: torch")
-        self.model, self.clock = model.eval(), clock
-        self._segments: Segments = segments(model)
+        self._segments: Segments = segments(model.eval())
         self._ways, first = _ways(model.chain, policy.heads)
         if not isinstance(policy, Enters):
             first = first[:1]
@@ -167,6 +164,25 @@ class Service:
             self._rung.notify()
         return [each.future for each in held]
 
+    def set_policies(self, policy: Policy, relaxed: Sequence[Policy] = ()) -> None:
+        """Other policies from the next batch on, for those inside too.
+
+        Args:
+            policy: who leaves where; of the kind of the one before, with its score and its exits.
+            relaxed: as for the service.
+
+        Raises:
+            UsageError: a policy of another kind, or for more exits than the model has.
+            ArtifactError: one that does not fit the model otherwise.
+        """
+        for level in (policy, *relaxed):
+            check_policy(self.model, level)
+            chain = self.model.chain
+            check_fits(level, len(chain.after) - 1, self.model.num_outputs, self.model.task, chain.num_paths)
+            if _kind(level) != _kind(self.levels[0]):
+                raise UsageError("the policies of one service are of one kind, read one score and ask the same exits")
+        self.levels = (policy, *relaxed)
+
     def close(self) -> None:
         """Let nobody in any more, and come back when everybody inside is answered."""
         with self._lock:
@@ -222,9 +238,10 @@ class Service:
             for job in batch:
                 if job.payload.future.cancelled():
                     self.scheduler.retract(job)
-            level = min(int(self.scheduler.pressure(self.clock()) * len(self.levels)), len(self.levels) - 1)
+            levels = self.levels  # one value, whoever sets others meanwhile
+            level = min(int(self.scheduler.pressure(self.clock()) * len(levels)), len(levels) - 1)
         self._answer(ended, stopped=True)
-        return k, [job for job in batch if not job.gone], self.levels[level]
+        return k, [job for job in batch if not job.gone], levels[level]
 
     def _turn(self, k: int, batch: list[Job], policy: Policy) -> None:
         if not batch:
