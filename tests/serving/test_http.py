@@ -152,6 +152,27 @@ def test_limits_hold_before_anything_is_read(model):
         assert (answer.status_code, answer.json()["error"]) == (503, "full: 0 requests are being answered")
 
 
+@pytest.mark.parametrize("length", ["-1", "1.5", "", "9" * 5000, "٣"])
+def test_lengths_that_are_none(client, model, length):
+    """Of the JSON part; that of the body is the web server's to read."""
+    headers = {"Inference-Header-Content-Length": length.encode()}
+    answer = client.post(INFER, content=b"{}", headers=headers)
+    assert answer.status_code == 400
+    assert len(answer.json()["error"]) < 200
+
+
+def test_a_batch_that_fails_is_a_status_of_its_own(client, model, monkeypatch, caplog):
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("offramp.serving.service.turn", fails)
+    answer = client.post(INFER, json=prepared(model.input.example(2)))
+    assert (answer.status_code, answer.json()) == (500, {"error": "this could not be computed: MemoryError"})
+    monkeypatch.undo()
+    assert outputs(client.post(INFER, json=prepared(model.input.example(2))))["exit"].shape == (2,)
+    assert 'outcome="error"} 1.0' in client.get("/metrics").text
+
+
 def test_who_cannot_be_answered_in_time_is_told_at_once(client, model):
     answer = client.post(INFER, json=prepared(model.input.example(1), parameters={"timeout": 1}))
     assert answer.status_code == 503

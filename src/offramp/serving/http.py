@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import math
+import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
-from offramp._batches import Inputs, loaded, of_parts
+from offramp._batches import Inputs
 from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
+from offramp.serving.form import Form
 from offramp.serving.metrics import Metrics
-from offramp.serving.oip import HEADER, Values, read_request, write_response
+from offramp.serving.oip import HEADER, read_request, write_response
 from offramp.serving.service import Answer, Refused, Service
 from offramp.versions import version
 
@@ -30,8 +27,8 @@ try:
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
 
+_LOG = logging.getLogger("offramp")
 _EXTENSIONS = ["binary_tensor_data", "schedule_policy", "early_exit"]
-_ASKED = ("deadline_ms", "max_exit", "priority", "threshold", "timeout")
 
 
 @dataclass(frozen=True)
@@ -110,9 +107,7 @@ class _Front:
         self.service, self.name, self.limits, self.key = service, name, limits, key
         self.ready, self.answering = True, 0
         self.decoder = ThreadPoolExecutor(1)  # Python's warnings, which decoding holds back, belong to one thread
-        model = service.model
-        self.prepare = model.input.transform()
-        self.file = model.input.noun.removesuffix("s").replace(" ", "_")
+        self.form = Form(service.model, limits.samples)
         self.metrics = Metrics(name, service)
 
     def server(self) -> dict[str, Any]:
@@ -131,28 +126,7 @@ class _Front:
         return {"models": [self.name]}
 
     def metadata(self) -> dict[str, Any]:
-        model = self.service.model
-        prepared = [
-            {"name": part, "datatype": "FP32", "shape": [-1, *shape]} for part, shape in model.input.shapes.items()
-        ]
-        outputs = [
-            {"name": "output", "datatype": "FP32", "shape": [-1, model.num_outputs]},
-            {"name": "exit", "datatype": "INT32", "shape": [-1]},
-            {"name": "path", "datatype": "INT32", "shape": [-1]},
-            {"name": "score", "datatype": "FP32", "shape": [-1]},
-            {"name": "deadline_exit", "datatype": "BOOL", "shape": [-1]},
-            {"name": "queue_ms", "datatype": "FP32", "shape": [-1]},
-            {"name": "compute_ms", "datatype": "FP32", "shape": [-1]},
-        ]
-        if model.classes is not None:
-            outputs.append({"name": "label", "datatype": "BYTES", "shape": [-1]})
-        return {
-            "name": self.name,
-            "versions": ["1"],
-            "platform": "offramp_pytorch",
-            "inputs": [{"name": self.file, "datatype": "BYTES", "shape": [-1]}, *prepared],
-            "outputs": outputs,
-        }
+        return self.form.metadata(self.name)
 
     def numbers(self) -> Response:
         text, kind = self.metrics.text()
@@ -184,6 +158,9 @@ class _Front:
             except OfframpError as error:
                 told.outcome = "rejected"
                 return _error(400, str(error))
+            except Exception as error:  # whatever a batch failed of; those who were not in it go on
+                _LOG.exception("a request could not be answered")
+                return _error(500, f"this could not be computed: {type(error).__name__}")
 
     async def _infer(self, request: Request) -> Response:
         begun = self.service.clock()
@@ -193,14 +170,15 @@ class _Front:
         self.answering += 1
         try:
             asked = read_request(await self._body(request), _header(request.headers))
-            x = await asyncio.get_running_loop().run_in_executor(self.decoder, self._prepared, asked.inputs)
-            limit = self._limit(asked.parameters) - (self.service.clock() - begun)
+            x = await asyncio.get_running_loop().run_in_executor(self.decoder, self.form.batch, asked.inputs)
+            limit = self.form.limit(asked.parameters, self.limits.seconds) - (self.service.clock() - begun)
             if limit <= 0:
                 raise _Refuse(503, "too short: the time was up before it was read")
             answers = await self._answers(request, x, limit, asked.parameters)
         finally:
             self.answering -= 1
-        body, headers = write_response(asked, self.name, self._outputs(answers), {})
+        self.metrics.answered(answers)
+        body, headers = write_response(asked, self.name, self.form.outputs(answers), {})
         return Response(body, headers=headers)
 
     def _check_key(self, request: Request) -> None:
@@ -214,7 +192,7 @@ class _Front:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise _Refuse(415, "compressed requests are not read")
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.limits.body:
+        if not _is_size(length) or int(length) > self.limits.body:
             raise _Refuse(413, sentence)
         parts, found = [], 0
         try:
@@ -227,56 +205,9 @@ class _Front:
             raise _Refuse(499, "the caller went away") from error
         return b"".join(parts)
 
-    def _prepared(self, inputs: Mapping[str, Values]) -> Inputs:
-        """A batch from files, or from the parts of prepared samples."""
-        reads = self.service.model.input
-        if inputs.keys() == {self.file}:
-            files = inputs[self.file]
-            if not isinstance(files, list):
-                raise DataError(f"input {self.file!r} holds files: its datatype is BYTES")
-            self._check_count(len(files))
-            read = [reads.read(io.BytesIO(file), f"{self.file} {i}") for i, file in enumerate(files)]
-            return loaded(torch.utils.data.default_collate([self.prepare(sample) for sample in read]))
-        if inputs.keys() != reads.shapes.keys():
-            wanted = f"{self.file}, or {' and '.join(reads.shapes)}"
-            raise DataError(f"the model's input is {wanted}; the request has {', '.join(inputs)}")
-        parts = []
-        for part, shape in reads.shapes.items():
-            values = inputs[part]
-            if isinstance(values, list) or values.shape[1:] != shape:
-                found = "BYTES" if isinstance(values, list) else list(values.shape)
-                raise DataError(f"input {part!r} is FP32 {[-1, *shape]}, not {found}")
-            self._check_count(len(values))
-            parts.append(torch.from_numpy(values))
-        if len({len(part) for part in parts}) > 1:
-            raise DataError("the parts of the samples are not equally many")
-        return of_parts(tuple(parts))
-
-    def _check_count(self, samples: int) -> None:
-        if samples > self.limits.samples:
-            raise DataError(f"a request has at most {self.limits.samples} samples, this one {samples}")
-
-    def _limit(self, parameters: Mapping[str, Any]) -> float:
-        """Seconds until the answer is due: Triton's ``timeout`` is in microseconds, and 0 there says nothing."""
-        if unknown := sorted(parameters.keys() - {*_ASKED, "binary_data_output", "sequence_id"}):
-            raise DataError(f"there is no parameter {unknown[0]!r}; there are {', '.join(_ASKED)}")
-        found = [self.limits.seconds]
-        for name, unit in (("timeout", 1e-6), ("deadline_ms", 1e-3)):
-            value = parameters.get(name)
-            if value is None or (name == "timeout" and value == 0):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise DataError(f"{name} is {value!r}; it is a number above 0")
-            found.append(unit * value)
-        return min(found)
-
     async def _answers(self, request: Request, x: Inputs, limit: float, parameters: Mapping[str, Any]) -> list[Answer]:
         """What the service says; where the caller goes away nothing more is computed for him."""
-        last, threshold = parameters.get("max_exit"), parameters.get("threshold")
-        if last is not None and type(last) is not int:
-            raise DataError(f"max_exit is {last!r}; it is the number of an exit")
-        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-            raise DataError(f"threshold is {threshold!r}; it is a number from 0 to 1")
+        last, threshold = self.form.asked(parameters)
         futures = self.service.submit(x, limit, last, threshold)
         gone: asyncio.Future[Any] = asyncio.ensure_future(_gone(request))
         waiting: asyncio.Future[Any] = asyncio.gather(*map(asyncio.wrap_future, futures))
@@ -289,23 +220,6 @@ class _Front:
             gone.cancel()
             waiting.cancel()
 
-    def _outputs(self, answers: list[Answer]) -> dict[str, Values]:
-        """In the order of the samples."""
-        output = torch.stack([a.output for a in answers]).numpy()
-        found: dict[str, Values] = {
-            "output": output,
-            "exit": np.array([a.exit for a in answers], np.int32),
-            "path": np.array([a.path for a in answers], np.int32),
-            "score": np.array([a.score for a in answers], np.float32),
-            "deadline_exit": np.array([a.stopped for a in answers]),
-            "queue_ms": np.array([1e3 * a.queued for a in answers], np.float32),
-            "compute_ms": np.array([1e3 * a.computed for a in answers], np.float32),
-        }
-        if (classes := self.service.model.classes) is not None:
-            found["label"] = [classes[k].encode() for k in output.argmax(1)]
-        self.metrics.answered(answers)
-        return found
-
 
 async def _gone(request: Request) -> None:
     """Come back when the caller has gone away."""
@@ -317,9 +231,13 @@ def _header(headers: Mapping[str, str]) -> int | None:
     said = headers.get(HEADER.lower())
     if said is None:
         return None
-    if not said.isdecimal():
-        raise DataError(f"{HEADER} is {said!r}; it is a number of bytes")
+    if not _is_size(said):
+        raise DataError(f"{HEADER} is {said[:20]!r}; it is a number of bytes")
     return int(said)
+
+
+def _is_size(said: str) -> bool:
+    return said.isascii() and said.isdecimal() and len(said) < 19
 
 
 def _json(body: bytes) -> dict[str, Any]:
