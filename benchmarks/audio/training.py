@@ -130,14 +130,16 @@ class Work:
             name=self.place.backbone,
             args=dict(self.place.args),
             preprocessing={"input_size": self.place.size},
-            checkpoint=self._begun(run.seed) if self.place.start else self.checkpoint,
+            checkpoint=self._start(run.seed),
         )
         inner = timm_model(section, len(splits.classes or ()))
         reads = LogMelInput.for_backbone(inner, self.place.size, **self.place.options)
         return offramp.attach(inner, exits, classes=splits.classes, model_input=reads)
 
-    def _begun(self, seed: int) -> Path:
-        """The weights of the backbone that networks of a seed start from, as a file of their own."""
+    def _start(self, seed: int) -> Path | None:
+        """The file of the weights that the backbone of a seed starts from; None where it starts from chance."""
+        if not self.place.start:
+            return self.checkpoint if self.place.pretrained else None
         file = self.folder / f"start-{seed}.safetensors"
         if not file.exists():
             found = weights(self.folder.parent / self.place.start / Network("", seed).name)

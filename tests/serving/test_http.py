@@ -21,10 +21,11 @@ from helpers import model_of
 from PIL import Image
 
 import offramp
+from offramp import UsageError
 from offramp.policies import policy_to_json
 from offramp.policies.threshold import Threshold
 from offramp.serving import Service
-from offramp.serving.http import Limits, build_app
+from offramp.serving.http import Limits, build_app, run_app
 
 pytestmark = pytest.mark.slow
 
@@ -216,6 +217,24 @@ def test_another_policy_takes_its_place_without_a_restart(model):
             assert len(answer.json()["error"]) < 200
         found = outputs(client.post(INFER, json=prepared(x), headers=headers))
         assert found["exit"].tolist() == [3] * 4, "a policy that is none changes nothing"
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
+def test_without_the_extra_one_sentence_says_what_to_install(missing, tmp_path, model):
+    offramp.save(model, tmp_path / "m", policy=POLICY)
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['offramp', 'serve', {str(tmp_path / 'm')!r}]\n"
+        "from offramp.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "offramp: serving over HTTP needs more packages: pip install 'offramp[serve]'\n"
+
+
+def test_https_is_asked_for_whole():
+    for given in ({"certificate": "a"}, {"private_key": "a"}, {"client_authority": "a"}):
+        with pytest.raises(UsageError, match="HTTPS needs a certificate and its private key"):
+            run_app(None, "127.0.0.1", 1, **given)
 
 
 @pytest.fixture(scope="module")

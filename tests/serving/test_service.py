@@ -102,7 +102,7 @@ class Slowly:
 
 @pytest.fixture
 def served():
-    """A service whose steps wait for a word, or raise; nobody leaves early. After what it is measured with."""
+    """A service in which nobody leaves early, and samples for it."""
     model = model_of("classification")
     x = inputs(model, 8)
     service = Service(model, Threshold((1.0, 1.0, 1.0)), largest=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from pathlib import Path
 from typing import Annotated
 
@@ -44,15 +43,11 @@ def command(
     Callers have to send the key that stands in the environment variable OFFRAMP_KEY, where there is one. On SIGTERM
     those inside are answered first.
     """
-    import uvicorn
-
     from offramp.engine import open_runtime
     from offramp.errors import UsageError
     from offramp.serving import Service, ladder
-    from offramp.serving.http import Limits, build_app
+    from offramp.serving.http import Limits, build_app, run_app
 
-    if (certificate is None) != (private_key is None) or (client_authority is not None and certificate is None):
-        raise UsageError("HTTPS needs --certificate and --private-key, and --client-authority goes with them")
     if not seconds > 0:
         raise UsageError(f"--seconds is {seconds}; it is above 0")
     artifact = ready(model, device, threads)
@@ -64,13 +59,4 @@ def command(
     app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"))
     scheme = "http" if certificate is None else "https"
     err.print(f"{called} is served at {scheme}://{host}:{port}/v2/models/{called}")
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        ssl_certfile=certificate,
-        ssl_keyfile=private_key,
-        ssl_ca_certs=None if client_authority is None else str(client_authority),
-        ssl_cert_reqs=ssl.CERT_NONE if client_authority is None else ssl.CERT_REQUIRED,
-    )
+    run_app(app, host, port, certificate, private_key, client_authority)

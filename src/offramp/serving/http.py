@@ -6,24 +6,28 @@ import asyncio
 import json
 import logging
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from offramp._batches import Inputs
 from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
 from offramp.serving.form import Form
-from offramp.serving.metrics import Metrics
 from offramp.serving.oip import HEADER, read_request, write_response
 from offramp.serving.service import Answer, Refused, Service
 from offramp.versions import version
 
 try:
+    import uvicorn
     from fastapi import FastAPI, Request, Response
     from starlette.requests import ClientDisconnect
+
+    from offramp.serving.metrics import Metrics
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
 
@@ -98,6 +102,41 @@ def build_app(service: Service, name: str, limits: Limits | None = None, key: st
         return _error(404, f"there is nothing at {request.url.path}; the model is called {name!r}")
 
     return app
+
+
+def run_app(
+    app: FastAPI,
+    host: str,
+    port: int,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+    client_authority: Path | None = None,
+) -> None:
+    """Serve an application until SIGTERM or SIGINT; requests that were begun are answered first.
+
+    Args:
+        app: from ``build_app``.
+        host: the address to listen at.
+        port: the port.
+        certificate: for HTTPS, with ``private_key``.
+        private_key: of the certificate.
+        client_authority: callers have to show a certificate of it, if it is given.
+
+    Raises:
+        UsageError: a certificate without its key, or an authority without a certificate.
+    """
+    if (certificate is None) != (private_key is None) or (client_authority is not None and certificate is None):
+        raise UsageError("HTTPS needs a certificate and its private key, and a client authority goes with them")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
+        ssl_ca_certs=None if client_authority is None else str(client_authority),
+        ssl_cert_reqs=ssl.CERT_NONE if client_authority is None else ssl.CERT_REQUIRED,
+    )
 
 
 class _Front:
