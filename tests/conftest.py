@@ -9,6 +9,7 @@ import torch
 
 from offramp.export import pieces
 from offramp.export.parts import Link, Route, Segment
+from offramp.registry import TABLES
 
 _STARTED = time.monotonic()
 
@@ -37,6 +38,16 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _names_of_one_test():
+    """What a test, or a page's code, registers is gone after it: other tests run over every name of a table."""
+    before = {table.kind: set(table) for table in TABLES.values()}
+    yield
+    for table in TABLES.values():
+        for name in set(table) - before[table.kind]:
+            table.forget(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

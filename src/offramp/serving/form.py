@@ -111,9 +111,9 @@ class Form:
 
     def outputs(self, answers: list[Answer]) -> dict[str, Values]:
         """What is answered, by name, in the order of the samples."""
-        output = torch.stack([a.output for a in answers]).numpy()
+        output = torch.stack([a.output for a in answers])
         found: dict[str, Values] = {
-            "output": output,
+            "output": output.numpy(),
             "exit": np.array([a.exit for a in answers], np.int32),
             "path": np.array([a.path for a in answers], np.int32),
             "score": np.array([a.score for a in answers], np.float32),
@@ -122,7 +122,7 @@ class Form:
             "compute_ms": np.array([1e3 * a.computed for a in answers], np.float32),
         }
         if (classes := self.model.classes) is not None:
-            found["label"] = [classes[k].encode() for k in output.argmax(1)]
+            found["label"] = [classes[k].encode() for k in self.model.task.answer(output).tolist()]
         return found
 
     def _check_count(self, samples: int) -> None:
