@@ -21,6 +21,7 @@ Values = np.ndarray | list[bytes]
 
 _LARGEST = 2**28
 """Values of one tensor."""
+_BINARY = {"Content-Type": "application/octet-stream"}
 _TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL"}
 
 
@@ -84,6 +85,34 @@ def read_request(body: bytes, header: int | None = None) -> Asked:
     return Asked(str(said.get("id", "")), inputs, parameters, wanted, binary)
 
 
+def write_request(inputs: Mapping[str, Values], parameters: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The body of a request and its HTTP headers: tensors in binary, answers in JSON.
+
+    Args:
+        inputs: by name, float32 arrays or files.
+        parameters: of the request.
+    """
+    packed = [_packed(values) for values in inputs.values()]
+    tensors = [
+        {**_about(name, values), "parameters": {"binary_data_size": len(data)}}
+        for (name, values), data in zip(inputs.items(), packed, strict=True)
+    ]
+    head = json.dumps({"inputs": tensors, "parameters": dict(parameters)}).encode()
+    return head + b"".join(packed), _BINARY | {HEADER: str(len(head))}
+
+
+def read_response(body: bytes) -> dict[str, list[Any]]:
+    """What a server answered in JSON: the values of each output, flat, by name.
+
+    Raises:
+        DataError: not the protocol's form.
+    """
+    try:
+        return {output["name"]: list(output["data"]) for output in json.loads(body)["outputs"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError("the answer is not of the Open Inference Protocol") from error
+
+
 def write_response(
     asked: Asked, model: str, outputs: Mapping[str, Values], parameters: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, str]]:
@@ -103,7 +132,7 @@ def write_response(
     tensors, binary = [], []
     for name in asked.wanted or outputs:
         values = outputs[name]
-        tensor: dict[str, Any] = {"name": name, "datatype": _type(values), "shape": list(np.shape(values))}
+        tensor = _about(name, values)
         if asked.wanted.get(name, asked.binary):
             binary.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(binary[-1])}
@@ -118,7 +147,7 @@ def write_response(
     head = json.dumps(said).encode()
     if not binary:
         return head, {"Content-Type": "application/json"}
-    return head + b"".join(binary), {"Content-Type": "application/octet-stream", HEADER: str(len(head))}
+    return head + b"".join(binary), _BINARY | {HEADER: str(len(head))}
 
 
 def _tensor(said: Any, rest: bytes) -> tuple[str, Values, bytes]:
@@ -190,8 +219,10 @@ def _packed(values: Values) -> bytes:
     return values.astype(values.dtype.newbyteorder("<")).tobytes()
 
 
-def _type(values: Values) -> str:
-    return "BYTES" if isinstance(values, list) else _TYPES[values.dtype.name]
+def _about(name: str, values: Values) -> dict[str, Any]:
+    """A tensor without its data."""
+    kind = "BYTES" if isinstance(values, list) else _TYPES[values.dtype.name]
+    return {"name": name, "datatype": kind, "shape": list(np.shape(values))}
 
 
 def _object(said: Any, what: str) -> dict[str, Any]:
