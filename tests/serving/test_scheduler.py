@@ -77,6 +77,37 @@ def test_a_machine_that_becomes_slower_lets_fewer_in_and_keeps_its_word():
     assert own.lines[0].pace == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.parametrize("paused", [0, 1, 2, 3])
+@pytest.mark.parametrize("heads", [(0, 1, 2), (1,), ()], ids=str)
+def test_one_long_pause_does_not_keep_anybody_out_for_ever(heads, paused):
+    """A batch takes 500 times as long, whichever exit it goes to: what it says is forgotten, though nobody is computed
+    who could show that it is wrong."""
+    arrivals, limit, exits = requests(12_000, 0.5, [0.05])
+    asked = np.array([*heads, 3])
+    exits = asked[np.searchsorted(asked, exits)]
+    paused = int(asked[np.searchsorted(asked, paused)])
+    own, seen = scheduler(heads), iter(range(10**9))
+    fresh = scheduler(heads).lines
+    takes = lambda k, n: fresh[k].seconds(n) * (500 if k == paused and next(seen) == 50 else 1)  # noqa: E731
+    log = simulate(own, arrivals, limit, exits, takes)
+    last = slice(len(arrivals) // 2, None)
+    assert (log.exit[last] >= 0).mean() > 0.99
+    assert (log.exit[last] == exits[0][last]).mean() > 0.95
+
+
+def test_deadlines_that_cannot_be_kept_teach_nothing():
+    """Whoever asks for the impossible a thousand times does not make the next estimate bold."""
+    own = scheduler()
+    for _ in range(20):
+        own.lines[0].saw(1, 3 * own.lines[0].at_first(1))
+    before = own.lines[0].careful(1)
+    for number in range(1000):
+        assert own.admit(Job(1e-3, number), 0.0).startswith("too short")
+    assert own.lines[0].careful(1) == before
+    assert own.admit(Job(2e-3, "might be kept"), 0.0).startswith("too short")
+    assert own.lines[0].careful(1) < before
+
+
 def test_more_load_costs_depth_before_it_costs_answers():
     depth, answered = [], []
     for load in (0.5, 1.0, 2.0, 3.0):

@@ -47,14 +47,24 @@ class Line:
 
     def seconds(self, n: int) -> float:
         """What a batch of ``n`` takes on average."""
-        return (self.a * n + self.b) * self.pace
+        return self.at_first(n) * self.pace
 
     def careful(self, n: int) -> float:
         """What it hardly ever takes longer than."""
-        return (self.a * n + self.b) * (self.pace + _CAREFUL * self.spread)
+        return self.at_first(n) * (self.pace + _CAREFUL * self.spread)
+
+    def at_first(self, n: int) -> float:
+        """What it took when it was measured."""
+        return self.a * n + self.b
+
+    def doubt(self) -> None:
+        """Somebody was turned away by what is remembered: it is believed a little less, because who is not computed
+        shows nothing new. Without this one long pause would keep everybody out for ever."""
+        self.spread -= _WEIGHT * self.spread
+        self.pace += _WEIGHT * (1 - self.pace)
 
     def saw(self, n: int, seconds: float) -> None:
         """A batch of ``n`` has taken so many seconds."""
-        found = seconds / (self.a * n + self.b)
+        found = seconds / self.at_first(n)
         self.spread += _WEIGHT * (abs(found - self.pace) - self.spread)
         self.pace += _WEIGHT * (found - self.pace)

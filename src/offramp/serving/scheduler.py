@@ -101,6 +101,9 @@ class Scheduler:
             del self._unanswered[place]
             soonest = free + self._careful(1) + self.reserve
             if soonest > job.deadline:
+                for k in self._first:
+                    if not self.inside and now + self.lines[k].at_first(1) + self.reserve <= job.deadline:
+                        self.lines[k].doubt()
                 return f"too short: a first answer takes {1e3 * (soonest - now):.3g} ms now"
             return f"busy: {len(self._unanswered)} wait for a first answer"
         job.number, self._numbers = self._numbers, self._numbers + 1
@@ -220,6 +223,8 @@ class Scheduler:
                 left = deadline - self.reserve - now
                 room = self._room(left, line.careful(1), line.careful(2))
                 if room == 0 and job.answer >= 0:
+                    if left >= line.at_first(1):
+                        line.doubt()
                     self._leave(job)
                     ended.append(job)
                     continue

@@ -1,0 +1,164 @@
+"""The command: servers in turn, load by load, and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import offramp
+from benchmarks import RESULTS, publish
+from benchmarks.serving import __doc__ as summary_of_this
+from benchmarks.serving.network import Network
+from benchmarks.serving.picture import draw
+from benchmarks.serving.servers import free_port, server
+from offramp._progress import say
+from offramp.artifact import load_artifact, save
+from offramp.data import Samples
+from offramp.engine import open_runtime
+from offramp.pipeline import open_for
+from offramp.serving.arrivals import PROCESSES
+from offramp.serving.form import Form
+from offramp.serving.load import Parcel, parcels_of, send, summary
+from offramp.serving.null import null_server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=summary_of_this, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="cifar10", help="a saved model, or one in the box")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--max-drop", type=float, default=0.01, help="what the policy may lose, on validation")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.25, 0.5, 1.0, 1.5, 2.0])
+    parser.add_argument("--arrivals", nargs="+", choices=list(PROCESSES), default=list(PROCESSES))
+    parser.add_argument(
+        "--deadline-ms", type=float, help="eight times what the static model takes for one if not given"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--batch", type=int, default=16, help="samples in a batch, of all servers")
+    parser.add_argument("--images", type=int, default=2000, help="of the test split, which are asked about in turn")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    artifact = load_artifact(args.model)
+    splits = open_for(artifact, args.data)
+    assert artifact.table is not None
+    assert artifact.costs is not None
+    policy = offramp.calibrate(artifact.table, artifact.costs, max_drop=args.max_drop)
+    bare = _bare(args.model, policy, args.threads, args.batch)
+    deadline = args.deadline_ms or 8 * bare["static_ms"]
+    assert artifact.model.classes is not None
+    chosen = np.random.default_rng(0).permutation(len(splits.test))[: args.images]
+    files = _files(splits.test.take(chosen), artifact.model.classes)
+    about = {"name": "m", "inputs": [{"name": Form(artifact.model, 1).file, "datatype": "BYTES"}]}
+    parcels = parcels_of(about, files, 1, {"timeout": round(deadline * 1e3)})
+    rows = []
+    with ExitStack() as open_:
+        words = [args.model, "{port}", str(args.threads), str(args.batch)]
+        asked = {
+            "fastapi": (["-m", "benchmarks.serving.static", *words], parcels),
+            "litserve": (
+                ["-m", "benchmarks.serving.lit", *words, str(deadline / 1e3)],
+                [_in_json(file, truth, about) for file, truth in files],
+            ),
+            "offramp": (_offramp(artifact, policy, args, open_), parcels),
+        }
+        found = {}
+        for name, (command, own) in asked.items():
+            port = free_port()
+            address = open_.enter_context(server([w.format(port=port) for w in command], port))
+            found[name] = f"{address}/v2/models/m/infer", own
+        null = f"{open_.enter_context(null_server())}/v2/models/null/infer"
+        asyncio.run(send(null, parcels, np.zeros(50), 30, 1))
+        for url, own in found.values():
+            asyncio.run(send(url, own, np.arange(100) * 0.05, 30))
+        for kind in args.arrivals:
+            for load in args.loads:
+                rate = load * bare["static_per_second"]
+                due = PROCESSES[kind](rate, max(2, round(rate * args.seconds)), 0)
+                for name, (url, own) in {**found, "null": (null, parcels)}.items():
+                    replies = asyncio.run(send(url, own, due, 10 * deadline / 1e3))
+                    row = {"server": name, "arrivals": kind, "load": load, **summary(replies, deadline / 1e3)}
+                    rows.append(row)
+                    say(json.dumps({k: row[k] for k in ("server", "arrivals", "load", "in_time", "latency_ms")}))
+                    time.sleep(1.0)  # whoever is late is answered meanwhile
+    settings = {
+        "model": args.model,
+        "data": splits.record,
+        "deadline_ms": deadline,
+        "batch": args.batch,
+        "threads": args.threads,
+        "runtime": "torch",
+        "seconds": args.seconds,
+        "max_drop": args.max_drop,
+    }
+    publish("serving", {"settings": settings, "bare": bare, "rows": rows})
+    draw(rows, deadline, RESULTS / "serving.png")
+
+
+def _bare(name: str, policy: Any, threads: int, largest: int) -> dict[str, float]:
+    """Both models without a server, in turn: milliseconds of one sample, samples a second in batches; medians."""
+    network = Network(name, threads)
+    session = open_runtime("torch", "fp32", threads).dynamic(network.model, policy)
+    one, many = network.model.input.example(1), network.model.input.example(largest)
+    ways: dict[str, Callable[[], Any]] = {
+        "static_ms": lambda: network.outputs(one),
+        "dynamic_ms": lambda: session(one),
+        "static_per_second": lambda: network.outputs(many),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(60):
+        for way, call in ways.items():
+            begun = time.perf_counter()
+            call()
+            if turn >= 10:
+                seconds[way].append(time.perf_counter() - begun)
+    middle = {way: statistics.median(own) for way, own in seconds.items()}
+    return {
+        "static_ms": 1e3 * middle["static_ms"],
+        "dynamic_ms": 1e3 * middle["dynamic_ms"],
+        "static_per_second": largest / middle["static_per_second"],
+    }
+
+
+def _offramp(artifact: Any, policy: Any, args: argparse.Namespace, open_: ExitStack) -> list[str]:
+    """Our own command, with a policy in a file."""
+    folder = Path(open_.enter_context(tempfile.TemporaryDirectory()))
+    save(artifact.model, folder / "m", policy=policy, costs=artifact.costs)
+    words = ["-m", "offramp", "serve", str(folder / "m"), "--port", "{port}", "--batch", str(args.batch)]
+    return [*words, "--threads", str(args.threads), "--device", "cpu"]
+
+
+def _files(samples: Samples, classes: tuple[str, ...]) -> list[tuple[bytes, str | None]]:
+    """Samples as PNG files, each with the name of its class."""
+    found: list[tuple[bytes, str | None]] = []
+    for i in range(len(samples)):
+        image, file = samples.read(i), io.BytesIO()
+        assert isinstance(image, Image.Image)
+        image.save(file, "png")
+        found.append((file.getvalue(), classes[int(samples.targets[i])]))
+    return found
+
+
+def _in_json(file: bytes, truth: str | None, about: dict[str, Any]) -> Parcel:
+    """A request for a server that reads JSON alone."""
+    name = about["inputs"][0]["name"]
+    tensor = {"name": name, "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(file).decode()]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    return Parcel(body, {"Content-Type": "application/json"}, () if truth is None else (truth,))
+
+
+if __name__ == "__main__":
+    main()
