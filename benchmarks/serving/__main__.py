@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from benchmarks import RESULTS, publish
 from benchmarks.serving import __doc__ as summary_of_this
 from benchmarks.serving.network import Network
 from benchmarks.serving.picture import draw
-from benchmarks.serving.servers import free_port, server
+from benchmarks.serving.servers import Server, free_port
 from offramp._progress import say
 from offramp.artifact import load_artifact, save
 from offramp.data import Samples
@@ -75,25 +75,30 @@ def main() -> None:
             ),
             "offramp": (_offramp(artifact, policy, args, open_), parcels),
         }
-        found = {}
+        servers = {}
         for name, (command, own) in asked.items():
             port = free_port()
-            address = open_.enter_context(server([w.format(port=port) for w in command], port))
-            found[name] = f"{address}/v2/models/m/infer", own
+            servers[name] = opened = Server([w.format(port=port) for w in command], port)
+            open_.callback(opened.close)
+            url = f"{opened.address}/v2/models/m/infer"
+            asyncio.run(send(url, own, np.arange(100) * 0.05, 30))
+            with opened.running():
+                pass
         null = f"{open_.enter_context(null_server())}/v2/models/null/infer"
         asyncio.run(send(null, parcels, np.zeros(50), 30, 1))
-        for url, own in found.values():
-            asyncio.run(send(url, own, np.arange(100) * 0.05, 30))
         for kind in args.arrivals:
             for load in args.loads:
                 rate = load * bare["static_per_second"]
                 due = PROCESSES[kind](rate, max(2, round(rate * args.seconds)), 0)
-                for name, (url, own) in {**found, "null": (null, parcels)}.items():
-                    replies = asyncio.run(send(url, own, due, 10 * deadline / 1e3))
+                for name in (*servers, "null"):
+                    url = null if name == "null" else f"{servers[name].address}/v2/models/m/infer"
+                    own = parcels if name == "null" else asked[name][1]
+                    with nullcontext() if name == "null" else servers[name].running():
+                        replies = asyncio.run(send(url, own, due, 10 * deadline / 1e3))
+                        time.sleep(1.0)  # what is late is done meanwhile
                     row = {"server": name, "arrivals": kind, "load": load, **summary(replies, deadline / 1e3)}
                     rows.append(row)
                     say(json.dumps({k: row[k] for k in ("server", "arrivals", "load", "in_time", "latency_ms")}))
-                    time.sleep(1.0)  # whoever is late is answered meanwhile
     settings = {
         "model": args.model,
         "data": splits.record,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,20 +17,41 @@ _SECONDS = 120.0
 """To be ready in."""
 
 
-@contextmanager
-def server(words: Sequence[str], port: int) -> Iterator[str]:
-    """A server that listens at a port of this machine while the context lasts; what it yields is its address."""
-    process = subprocess.Popen([sys.executable, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    address, end = f"http://127.0.0.1:{port}", time.monotonic() + _SECONDS
-    try:
-        while not _is_ready(address):
-            if process.poll() is not None or time.monotonic() > end:
+class Server:
+    """A process, and those that it starts, which run only while it is asked: an idle one may spin.
+
+    Args:
+        words: of the command, behind the Python that runs this.
+        port: that it listens at.
+    """
+
+    def __init__(self, words: Sequence[str], port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen([sys.executable, *words], start_new_session=True)
+        end = time.monotonic() + _SECONDS
+        while not _is_ready(self.address):
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.close()
                 raise RuntimeError(f"{' '.join(words)} did not begin to answer")
             time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While it is asked; before and after it is stopped."""
+        self._tell(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._tell(signal.SIGSTOP)
+
+    def close(self) -> None:
+        """End all of its processes."""
+        self._tell(signal.SIGKILL)
+        self._process.wait()
+
+    def _tell(self, what: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, what)
 
 
 def _is_ready(address: str) -> bool:

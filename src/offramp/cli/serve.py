@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from offramp.cli._shared import Device, Model, OneThreshold, PolicyFile, Precision, Threads, chosen_policy, err, ready
+
+if TYPE_CHECKING:
+    from offramp.model import EarlyExitModel
 
 EXAMPLE = "offramp serve my-model --port 8000"
 
@@ -29,6 +32,10 @@ def command(
     batch: Annotated[int, typer.Option(help="Samples in a batch.", min=1)] = 16,
     queue: Annotated[int, typer.Option(help="Samples inside at once.", min=1)] = 512,
     seconds: Annotated[float, typer.Option(help="The deadline of a request that says none, and the latest.")] = 30.0,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="A folder of files to choose from on the page at /; two photographs if not given."),
+    ] = None,
     certificate: Annotated[Path | None, typer.Option(help="A certificate, for HTTPS.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     client_authority: Annotated[
@@ -47,6 +54,7 @@ def command(
     from offramp.errors import UsageError
     from offramp.serving import Service, ladder
     from offramp.serving.http import Limits, build_app, run_app
+    from offramp.serving.page import add_page
 
     if not seconds > 0:
         raise UsageError(f"--seconds is {seconds}; it is above 0")
@@ -57,6 +65,26 @@ def command(
     service = Service(artifact.model, levels[0], levels[1:], runtime, batch, queue)
     called = Path(model).name if name is None else name
     app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"))
+    add_page(app, called, service, artifact.table, artifact.costs, _examples(artifact.model, examples))
     scheme = "http" if certificate is None else "https"
-    err.print(f"{called} is served at {scheme}://{host}:{port}/v2/models/{called}")
+    err.print(
+        f"{called} is served at {scheme}://{host}:{port}/v2/models/{called}, with a page at {scheme}://{host}:{port}/"
+    )
     run_app(app, host, port, certificate, private_key, client_authority)
+
+
+def _examples(model: EarlyExitModel, folder: Path | None) -> dict[str, bytes]:
+    """Files to choose from on the page, by name."""
+    from offramp.errors import DataError
+    from offramp.inputs import ImageInput
+
+    if folder is not None:
+        found = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+        if not found:
+            raise DataError(f"there is no file in {folder}")
+        return found
+    if not isinstance(model.input, ImageInput):
+        return {}
+    from sklearn.datasets import load_sample_images
+
+    return {Path(file).name: Path(file).read_bytes() for file in load_sample_images().filenames}

@@ -220,7 +220,7 @@ def summary(replies: Replies, limit: float) -> dict[str, Any]:
     }
     exits: dict[int, int] = {}
     right: list[bool] = []
-    for i in np.flatnonzero(answered):
+    for i in np.flatnonzero(answered).tolist():
         said = read_response(replies.bodies[i])
         for exit_ in said.get("exit", []):
             exits[exit_] = exits.get(exit_, 0) + 1
