@@ -22,6 +22,9 @@ def command(
         str, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port.", min=1, max=65535)] = 8000,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Also answer the protocol over gRPC, at this port.", min=1, max=65535)
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name in the paths; its folder's if not given.")] = None,
     policy: PolicyFile = None,
     threshold: OneThreshold = None,
@@ -64,13 +67,19 @@ def command(
     runtime = open_runtime("torch", precision, threads)
     service = Service(artifact.model, levels[0], levels[1:], runtime, batch, queue)
     called = Path(model).name if name is None else name
-    app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"))
+    tls = certificate, private_key, client_authority
+    beside = []
+    if grpc_port is not None:
+        from offramp.serving.grpc import grpc_beside
+
+        beside.append(grpc_beside(host, grpc_port, *tls))
+    app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"), beside)
     add_page(app, called, service, artifact.table, artifact.costs, _examples(artifact.model, examples))
     scheme = "http" if certificate is None else "https"
     err.print(
         f"{called} is served at {scheme}://{host}:{port}/v2/models/{called}, with a page at {scheme}://{host}:{port}/"
     )
-    run_app(app, host, port, certificate, private_key, client_authority)
+    run_app(app, host, port, *tls)
 
 
 def _examples(model: EarlyExitModel, folder: Path | None) -> dict[str, bytes]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offramp._batches import Inputs
 from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
-from offramp.serving.form import Form
 from offramp.serving.oip import HEADER, read_request, write_response
-from offramp.serving.service import Answer, Refused, Service
+from offramp.serving.service import Refused, Service
 from offramp.versions import version
 
 try:
@@ -27,7 +22,7 @@ try:
     from fastapi import FastAPI, Request, Response
     from starlette.requests import ClientDisconnect
 
-    from offramp.serving.metrics import Metrics
+    from offramp.serving.front import Front, Limits, Refuse
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
 
@@ -35,32 +30,13 @@ _LOG = logging.getLogger("offramp")
 _EXTENSIONS = ["binary_tensor_data", "schedule_policy", "early_exit"]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What is refused before anything is decoded or computed.
-
-    Args:
-        body: bytes of a request.
-        samples: in a request.
-        requests: that are being answered at once.
-        seconds: the deadline of a request that says none, and the latest of any.
-    """
-
-    body: int = 32 * 2**20
-    samples: int = 64
-    requests: int = 256
-    seconds: float = 30.0
+Beside = Callable[[Front], AbstractAsyncContextManager[Any]]
+"""Another protocol that is served as long as the application lives."""
 
 
-class _Refuse(Exception):
-    """An answer without a result: a status and a sentence."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
-def build_app(service: Service, name: str, limits: Limits | None = None, key: str | None = None) -> FastAPI:
+def build_app(
+    service: Service, name: str, limits: Limits | None = None, key: str | None = None, beside: Sequence[Beside] = ()
+) -> FastAPI:
     """An ASGI application that answers for one model; the service is closed when the server stops.
 
     Args:
@@ -68,16 +44,20 @@ def build_app(service: Service, name: str, limits: Limits | None = None, key: st
         name: the model's name in the paths.
         limits: what is refused at once.
         key: that callers have to send, as ``Authorization: Bearer KEY``; anybody may call if not given.
+        beside: other protocols for the same service, such as ``grpc_beside`` makes.
     """
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        front.ready = False
-        await asyncio.to_thread(service.close)
-        front.decoder.shutdown()
+        async with AsyncExitStack() as others:
+            for each in beside:
+                await others.enter_async_context(each(inner))
+            yield
+            inner.ready = False
+        await inner.close()
 
-    front = _Front(service, name, limits or Limits(), key)
+    inner = Front(service, name, limits or Limits(), key)
+    front = _Routes(inner)
     app = FastAPI(lifespan=life, openapi_url=None)
     model = f"/v2/models/{name}"
     for path, answer in (
@@ -139,15 +119,11 @@ def run_app(
     )
 
 
-class _Front:
-    """What stands behind the routes."""
+class _Routes:
+    """What stands behind the paths."""
 
-    def __init__(self, service: Service, name: str, limits: Limits, key: str | None) -> None:
-        self.service, self.name, self.limits, self.key = service, name, limits, key
-        self.ready, self.answering = True, 0
-        self.decoder = ThreadPoolExecutor(1)  # Python's warnings, which decoding holds back, belong to one thread
-        self.form = Form(service.model, limits.samples)
-        self.metrics = Metrics(name, service)
+    def __init__(self, front: Front) -> None:
+        self.front = front
 
     def server(self) -> dict[str, Any]:
         return {"name": "offramp", "version": version(), "extensions": _EXTENSIONS}
@@ -156,39 +132,39 @@ class _Front:
         return {"live": True}
 
     def is_ready(self) -> Response:
-        return _said({"ready": self.ready}, 200 if self.ready else 503)
+        return _said({"ready": self.front.ready}, 200 if self.front.ready else 503)
 
     def model_ready(self) -> Response:
-        return _said({"name": self.name, "ready": self.ready}, 200 if self.ready else 503)
+        return _said({"name": self.front.name, "ready": self.front.ready}, 200 if self.front.ready else 503)
 
     def models(self) -> dict[str, list[str]]:
-        return {"models": [self.name]}
+        return {"models": [self.front.name]}
 
     def metadata(self) -> dict[str, Any]:
-        return self.form.metadata(self.name)
+        return self.front.form.metadata(self.front.name)
 
     def numbers(self) -> Response:
-        text, kind = self.metrics.text()
+        text, kind = self.front.metrics.text()
         return Response(text, media_type=kind)
 
     async def set_policy(self, request: Request) -> Response:
         """Another policy, as ``offramp calibrate`` writes it, from the next batch on."""
         try:
             self._check_key(request)
-            self.service.set_policies(policy_from_json(_json(await self._body(request))))
-        except _Refuse as error:
+            self.front.service.set_policies(policy_from_json(_json(await self._body(request))))
+        except Refuse as error:
             return _error(error.status, str(error))
         except OfframpError as error:
             return _error(400, str(error))
-        return _said({"name": self.name, "ready": self.ready}, 200)
+        return _said({"name": self.front.name, "ready": self.front.ready}, 200)
 
     async def infer(self, request: Request) -> Response:
-        with self.metrics.request() as told:
+        with self.front.metrics.request() as told:
             try:
                 answer = await self._infer(request)
                 told.outcome = "ok"
                 return answer
-            except _Refuse as error:
+            except Refuse as error:
                 told.outcome = "rejected"
                 return _error(error.status, str(error))
             except Refused as error:
@@ -202,62 +178,35 @@ class _Front:
                 return _error(500, f"this could not be computed: {type(error).__name__}")
 
     async def _infer(self, request: Request) -> Response:
-        begun = self.service.clock()
+        begun = self.front.service.clock()
         self._check_key(request)
-        if self.answering >= self.limits.requests:
-            raise _Refuse(503, f"full: {self.answering} requests are being answered")
-        self.answering += 1
-        try:
+        with self.front.place():
             asked = read_request(await self._body(request), _header(request.headers))
-            x = await asyncio.get_running_loop().run_in_executor(self.decoder, self.form.batch, asked.inputs)
-            limit = self.form.limit(asked.parameters, self.limits.seconds) - (self.service.clock() - begun)
-            if limit <= 0:
-                raise _Refuse(503, "too short: the time was up before it was read")
-            answers = await self._answers(request, x, limit, asked.parameters)
-        finally:
-            self.answering -= 1
-        self.metrics.answered(answers)
-        body, headers = write_response(asked, self.name, self.form.outputs(answers), {})
+            outputs = await self.front.outputs(asked, begun, partial(_gone, request))
+        body, headers = write_response(asked, self.front.name, outputs, {})
         return Response(body, headers=headers)
 
     def _check_key(self, request: Request) -> None:
-        said = request.headers.get("authorization", "").encode()
-        if self.key is not None and not secrets.compare_digest(said, f"Bearer {self.key}".encode()):
-            raise _Refuse(401, "this server wants a key: Authorization: Bearer KEY")
+        self.front.check_key(request.headers.get("authorization", ""))
 
     async def _body(self, request: Request) -> bytes:
         """All of the body, as long as it is no longer than is allowed, whatever it says of its length."""
-        sentence = f"a request has at most {self.limits.body} bytes"
+        sentence = f"a request has at most {self.front.limits.body} bytes"
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise _Refuse(415, "compressed requests are not read")
+            raise Refuse(415, "compressed requests are not read")
         length = request.headers.get("content-length", "0")
-        if not _is_size(length) or int(length) > self.limits.body:
-            raise _Refuse(413, sentence)
+        if not _is_size(length) or int(length) > self.front.limits.body:
+            raise Refuse(413, sentence)
         parts, found = [], 0
         try:
             async for part in request.stream():
                 found += len(part)
-                if found > self.limits.body:
-                    raise _Refuse(413, sentence)
+                if found > self.front.limits.body:
+                    raise Refuse(413, sentence)
                 parts.append(part)
         except ClientDisconnect as error:
-            raise _Refuse(499, "the caller went away") from error
+            raise Refuse(499, "the caller went away") from error
         return b"".join(parts)
-
-    async def _answers(self, request: Request, x: Inputs, limit: float, parameters: Mapping[str, Any]) -> list[Answer]:
-        """What the service says; where the caller goes away nothing more is computed for him."""
-        last, threshold = self.form.asked(parameters)
-        futures = self.service.submit(x, limit, last, threshold)
-        gone: asyncio.Future[Any] = asyncio.ensure_future(_gone(request))
-        waiting: asyncio.Future[Any] = asyncio.gather(*map(asyncio.wrap_future, futures))
-        try:
-            await asyncio.wait({gone, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                raise _Refuse(499, "the caller went away")
-            return list(waiting.result())
-        finally:
-            gone.cancel()
-            waiting.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -92,13 +92,13 @@ def write_request(inputs: Mapping[str, Values], parameters: Mapping[str, Any]) -
         inputs: by name, float32 arrays or files.
         parameters: of the request.
     """
-    packed = [_packed(values) for values in inputs.values()]
+    contents = [packed(values) for values in inputs.values()]
     tensors = [
         {**_about(name, values), "parameters": {"binary_data_size": len(data)}}
-        for (name, values), data in zip(inputs.items(), packed, strict=True)
+        for (name, values), data in zip(inputs.items(), contents, strict=True)
     ]
     head = json.dumps({"inputs": tensors, "parameters": dict(parameters)}).encode()
-    return head + b"".join(packed), _BINARY | {HEADER: str(len(head))}
+    return head + b"".join(contents), _BINARY | {HEADER: str(len(head))}
 
 
 def read_response(body: bytes) -> dict[str, list[Any]]:
@@ -134,7 +134,7 @@ def write_response(
         values = outputs[name]
         tensor = _about(name, values)
         if asked.wanted.get(name, asked.binary):
-            binary.append(_packed(values))
+            binary.append(packed(values))
             tensor["parameters"] = {"binary_data_size": len(binary[-1])}
         elif isinstance(values, list):
             tensor["data"] = [value.decode() for value in values]
@@ -153,21 +153,12 @@ def write_response(
 def _tensor(said: Any, rest: bytes) -> tuple[str, Values, bytes]:
     """One input: its name, its values, and the binary part behind it."""
     tensor = _object(said, "an input")
-    name, shape, kind = tensor.get("name"), tensor.get("shape"), tensor.get("datatype")
-    if not isinstance(name, str) or not name:
-        raise DataError("an input has no name")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise DataError(f"the shape of input {name!r} is no list of sizes")
-    size = math.prod(shape)
-    if not 0 < size <= _LARGEST:
-        raise DataError(f"input {name!r} has {size} values; it has one or more, and at most {_LARGEST}")
-    if kind not in ("FP32", "BYTES"):
-        raise DataError(f"the datatype of input {name!r} is {kind!r}; it is FP32 or BYTES")
+    name, kind, shape, size = _checked(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
     length = _object(tensor.get("parameters", {}), "parameters").get("binary_data_size")
     if length is not None:
         if type(length) is not int or not 0 <= length <= len(rest):
             raise DataError(f"input {name!r} has a binary_data_size of {length!r}, and {len(rest)} bytes are there")
-        return name, _unpacked(name, kind, shape, rest[:length]), rest[length:]
+        return name, unpacked(name, kind, shape, rest[:length]), rest[length:]
     data = tensor.get("data")
     if not isinstance(data, list):
         raise DataError(f"input {name!r} has no data")
@@ -192,8 +183,23 @@ def _files(name: str, data: list[Any], size: int) -> list[bytes]:
         raise DataError(f"the data of input {name!r} are no base64; send files as binary tensors") from error
 
 
-def _unpacked(name: str, kind: str, shape: list[int], data: bytes) -> Values:
+def _checked(name: Any, kind: Any, shape: Any) -> tuple[str, str, list[int], int]:
+    """Name, data type and shape of an input, which can be, and the number of its values."""
+    if not isinstance(name, str) or not name:
+        raise DataError("an input has no name")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise DataError(f"the shape of input {name!r} is no list of sizes")
     size = math.prod(shape)
+    if not 0 < size <= _LARGEST:
+        raise DataError(f"input {name!r} has {size} values; it has one or more, and at most {_LARGEST}")
+    if kind not in ("FP32", "BYTES"):
+        raise DataError(f"the datatype of input {name!r} is {kind!r}; it is FP32 or BYTES")
+    return name, kind, shape, size
+
+
+def unpacked(name: str, kind: str, shape: list[int], data: bytes) -> Values:
+    """The values of an input from its bytes, as they are sent in binary. Raises ``DataError`` where they do not fit."""
+    size = _checked(name, kind, shape)[-1]
     if kind == "FP32":
         if len(data) != 4 * size:
             raise DataError(f"input {name!r} has {len(data)} bytes, and {4 * size} with the shape {shape}")
@@ -213,7 +219,8 @@ def _unpacked(name: str, kind: str, shape: list[int], data: bytes) -> Values:
     return found
 
 
-def _packed(values: Values) -> bytes:
+def packed(values: Values) -> bytes:
+    """The bytes of an output or an input, as they are sent in binary."""
     if isinstance(values, list):
         return b"".join(struct.pack("<I", len(value)) + value for value in values)
     return values.astype(values.dtype.newbyteorder("<")).tobytes()
@@ -221,8 +228,12 @@ def _packed(values: Values) -> bytes:
 
 def _about(name: str, values: Values) -> dict[str, Any]:
     """A tensor without its data."""
-    kind = "BYTES" if isinstance(values, list) else _TYPES[values.dtype.name]
-    return {"name": name, "datatype": kind, "shape": list(np.shape(values))}
+    return {"name": name, "datatype": data_type(values), "shape": list(np.shape(values))}
+
+
+def data_type(values: Values) -> str:
+    """What the protocol calls it."""
+    return "BYTES" if isinstance(values, list) else _TYPES[values.dtype.name]
 
 
 def _object(said: Any, what: str) -> dict[str, Any]:
