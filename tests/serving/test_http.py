@@ -295,31 +295,32 @@ def test_tritons_client_is_answered(server, model):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_protocols_own_client_is_answered(server, model):
+    import httpx
     from open_inference.openapi.client import OpenInferenceClient
-    from open_inference.openapi.errors import BadRequestError, NotFoundError
-    from open_inference.openapi.types import InferenceRequest, Parameters, RequestInput, RequestOutput, TensorData
+    from open_inference.openapi.core.api_error import ApiError
+    from open_inference.openapi.types import InferenceRequest, RequestInput, RequestOutput, TensorData
 
     x = model.input.example(3)
     expected = offramp.run(model, x, POLICY)
-    client = OpenInferenceClient(base_url=f"http://{server}")
-    client.check_server_liveness()
-    client.check_server_readiness()
-    client.check_model_readiness("m")
-    assert client.read_server_metadata().name == "offramp"
-    assert [i.name for i in client.read_model_metadata("m").inputs] == ["image", "images"]
+    data = TensorData.parse_obj(x.flatten().tolist())
+    given = RequestInput(name="images", shape=list(x.shape), datatype="FP32", data=data)
 
     def ask(name, **more):
-        data = TensorData.parse_obj(x.flatten().tolist())
-        given = RequestInput(name="images", shape=list(x.shape), datatype="FP32", data=data)
         return client.model_infer(name, request=InferenceRequest(id="7", inputs=[given], **more))
 
-    found = ask("m", outputs=[RequestOutput(name="exit")], parameters=Parameters.parse_obj({"deadline_ms": 5000}))
-    assert (found.id, found.model_name) == ("7", "m")
-    assert [list(o.data.__root__) for o in found.outputs] == [expected.exit.tolist()]
-    with pytest.raises(BadRequestError, match="there is no parameter 'deadline'"):
-        ask("m", parameters=Parameters.parse_obj({"deadline": 5}))
-    with pytest.raises(NotFoundError, match="there is nothing at"):
-        ask("n")
+    with httpx.Client() as session:
+        client = OpenInferenceClient(base_url=f"http://{server}", httpx_client=session)
+        client.check_server_liveness()
+        client.check_server_readiness()
+        client.check_model_readiness("m")
+        assert client.read_server_metadata().name == "offramp"
+        assert [i.name for i in client.read_model_metadata("m").inputs] == ["image", "images"]
+        found = ask("m", outputs=[RequestOutput(name="exit")], parameters={"deadline_ms": 5000})
+        assert (found.id, found.model_name) == ("7", "m")
+        assert [list(o.data.__root__) for o in found.outputs] == [expected.exit.tolist()]
+        for wrong, said in ((("m", {"deadline": 5}), "there is no parameter 'deadline'"), (("n", {}), "nothing at")):
+            with pytest.raises(ApiError, match=said):
+                ask(wrong[0], parameters=wrong[1])
 
 
 def test_callers_that_go_away_take_nobody_with_them(server, model):
