@@ -59,7 +59,7 @@ def test_times_of_a_file(tmp_path):
 
 
 def test_over_long_times_bursts_are_as_uneven_as_the_documents_say():
-    """Counts of 200 seconds: a two-state process has 1 + 2 · share · (1 − share) · Δ² / (mean · change) as its ratio."""
+    """Counts of 200 seconds: two states give 1 + 2 · share · (1 − share) · Δ² / (mean · rate of change) as ratio."""
     times = bursts(10.0, 1_000_000, seed=1)
     counts = np.bincount((times // 200).astype(int))[:-1]
     assert counts.var() / counts.mean() == pytest.approx(1 + 3.2 * 10, rel=0.2)
