@@ -162,6 +162,15 @@ class Monitor:
             raise UsageError("the loss 'error' asks what is true of classes: give their targets")
         return self.update((meaning.answer(output) != targets).double())
 
+    def check_same(self, asked: Monitor, where: str) -> None:
+        """Raise ``UsageError`` unless what was seen before is about the promise that is asked for."""
+        for what in ("risk", "level", "loss", "digest"):
+            was, now = getattr(self, what), getattr(asked, what)
+            if was != now:
+                raise UsageError(
+                    f"{where} watches another promise: its {what} is {was}, not {now}; choose another file"
+                )
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, to go on from another time."""
         return {"monitor": 1, **asdict(self)}

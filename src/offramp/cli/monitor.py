@@ -52,7 +52,7 @@ def command(
     watch = monitor(_policy(policy), level=level, risk=risk, loss=loss)
     if state is not None and state.exists():
         found = Monitor.from_json(read_json(state))
-        _check_same(found, watch, state)
+        found.check_same(watch, str(state))
         watch = found
     skipped = 0
     for losses, without in _blocks(_losses(_read(answers), watch.loss)):
@@ -78,16 +78,6 @@ def _policy(path: Path) -> Policy:
 
         return read_file(path)[1].policy
     return load_policy(path / "policy.json" if path.is_dir() else path)
-
-
-def _check_same(found: Monitor, asked: Monitor, path: Path) -> None:
-    """Raise ``UsageError`` unless a state is of the same promise."""
-    from offramp.errors import UsageError
-
-    for what in ("risk", "level", "loss", "digest"):
-        was, now = getattr(found, what), getattr(asked, what)
-        if was != now:
-            raise UsageError(f"{path} watches another promise: its {what} is {was}, not {now}; name another --state")
 
 
 def _read(source: str) -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,18 @@ def command(
         float | None,
         typer.Option(help="Where there is little to do, this threshold; it falls to that of a promise with load."),
     ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            help="Compare this share of answers with the whole model's, and watch the policy's promise with them."
+        ),
+    ] = None,
+    watch_state: Annotated[
+        Path | None, typer.Option(help="Go on watching from this file, and write to it what has been seen since.")
+    ] = None,
+    stricter: Annotated[
+        bool, typer.Option("--stricter", help="After an alarm, let nobody leave who is not wholly sure.")
+    ] = False,
     batch: Annotated[int, typer.Option(help="Samples in a batch.", min=1)] = 16,
     queue: Annotated[int, typer.Option(help="Samples inside at once.", min=1)] = 512,
     seconds: Annotated[float, typer.Option(help="The deadline of a request that says none, and the latest.")] = 30.0,
@@ -53,11 +65,13 @@ def command(
     Callers have to send the key that stands in the environment variable OFFRAMP_KEY, where there is one. On SIGTERM
     those inside are answered first.
     """
+    from offramp.calibration import monitor
     from offramp.engine import open_runtime
     from offramp.errors import UsageError
     from offramp.serving import Service, ladder
     from offramp.serving.http import Limits, build_app, run_app
     from offramp.serving.page import add_page
+    from offramp.serving.watch import open_watch
 
     if not seconds > 0:
         raise UsageError(f"--seconds is {seconds}; it is above 0")
@@ -73,7 +87,12 @@ def command(
         from offramp.serving.grpc import grpc_beside
 
         beside.append(grpc_beside(host, grpc_port, *tls))
-    app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"), beside)
+    watching = None
+    if watch is not None:
+        watching = open_watch(service, monitor(rule), watch, stricter, watch_state)
+    elif stricter or watch_state is not None:
+        raise UsageError("--stricter and --watch-state go with --watch, the share of answers that is compared")
+    app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"), beside, watching)
     add_page(app, called, service, artifact.table, artifact.costs, _examples(artifact.model, examples))
     scheme = "http" if certificate is None else "https"
     err.print(

@@ -23,6 +23,7 @@ try:
     from starlette.requests import ClientDisconnect
 
     from offramp.serving.front import Front, Limits, Refuse
+    from offramp.serving.watch import Watch
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
 
@@ -35,7 +36,12 @@ Beside = Callable[[Front], AbstractAsyncContextManager[Any]]
 
 
 def build_app(
-    service: Service, name: str, limits: Limits | None = None, key: str | None = None, beside: Sequence[Beside] = ()
+    service: Service,
+    name: str,
+    limits: Limits | None = None,
+    key: str | None = None,
+    beside: Sequence[Beside] = (),
+    watch: Watch | None = None,
 ) -> FastAPI:
     """An ASGI application that answers for one model; the service is closed when the server stops.
 
@@ -45,6 +51,7 @@ def build_app(
         limits: what is refused at once.
         key: that callers have to send, as ``Authorization: Bearer KEY``; anybody may call if not given.
         beside: other protocols for the same service, such as ``grpc_beside`` makes.
+        watch: of the service's promise; it is shown among the metrics, and closed with the service.
     """
 
     @asynccontextmanager
@@ -55,8 +62,12 @@ def build_app(
             yield
             inner.ready = False
         await inner.close()
+        if watch is not None:
+            watch.close()
 
     inner = Front(service, name, limits or Limits(), key)
+    if watch is not None:
+        inner.metrics.watch(watch)
     front = _Routes(inner)
     app = FastAPI(lifespan=life, openapi_url=None)
     model = f"/v2/models/{name}"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from offramp.serving.service import Answer, Service
+from offramp.serving.watch import Watch
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -49,6 +50,24 @@ class Metrics:
             self._requests.labels(model, outcome)
         for k in exits:
             self._exits.labels(model, str(k))
+
+    def watch(self, watch: Watch) -> None:
+        """Also show what became of a promise."""
+        shown = {
+            "offramp_shadow_samples": (
+                "Answers that were compared with the whole model's.",
+                lambda: watch.monitor.samples,
+            ),
+            "offramp_shadow_losses": ("The sum of what they lost.", lambda: watch.monitor.total),
+            "offramp_shadow_dropped": ("Answers that could not be compared.", lambda: watch.dropped),
+            "offramp_promise_doubt_ratio": (
+                "How sure it is that the promise is broken.",
+                lambda: watch.monitor.confidence,
+            ),
+            "offramp_promise_alarm": ("1 after an alarm.", lambda: float(watch.monitor.alarm)),
+        }
+        for name, (about, value) in shown.items():
+            Gauge(name, about, ["model"], registry=self._registry).labels(self._model).set_function(value)
 
     @contextmanager
     def request(self) -> Iterator[Told]:

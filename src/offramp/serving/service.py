@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -26,6 +27,8 @@ from offramp.serving.measure import measure
 from offramp.serving.scheduler import Job, Scheduler
 from offramp.serving.turns import Standing, turn
 from offramp.types import Chain
+
+_LOG = logging.getLogger("offramp")
 
 
 class Refused(OfframpError):
@@ -102,6 +105,9 @@ class Service:
     ) -> None:
         self.model, self.clock = model, clock
         self.levels: tuple[Policy, ...] = (policy,)
+        self.heard: Callable[[Inputs, Answer], None] | None = None
+        """Told of every answer that the policy gave, with its sample, a batch of one: not where a deadline ended it, or
+        a threshold or latest exit of its own."""
         self.set_policies(policy, relaxed)
         opened = open_runtime(runtime)
         segments: Any = getattr(opened, "segments", None)
@@ -142,13 +148,28 @@ class Service:
             UsageError: a limit that is none, an exit before the first that is asked, a threshold out of range.
             DataError: samples of another shape than the model takes, or with values that are not finite.
         """
-        now = self.clock()
         last = self._last(max_exit)
         if not limit > 0:
             raise UsageError(f"the limit is {limit} s; it is above 0")
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"the threshold is {threshold}; it lies between 0 and 1")
-        x = prepared(self.model, x)
+        return self._let_in(prepared(self.model, x), limit, last, threshold)
+
+    def to_the_end(self, x: Inputs) -> Future[Answer]:
+        """What the final exit says of a sample that was answered, whenever there is time.
+
+        Args:
+            x: a prepared sample, a batch of one.
+
+        Raises:
+            Refused: less than half of the room is free, which is for those who wait, or the service is closing.
+        """
+        if 2 * (self.scheduler.inside + 1) > self.scheduler.most:
+            raise Refused(f"full: {self.scheduler.inside} samples are inside")
+        return self._let_in(x, math.inf, self._last(None), math.inf)[0]
+
+    def _let_in(self, x: Inputs, limit: float, last: int, threshold: float | None) -> list[Future[Answer]]:
+        now = self.clock()
         one = (torch.tensor([i], device=next(self.model.parameters()).device) for i in range(count(x)))
         held = [_Held(take(x, i), last, threshold, now) for i in one]
         jobs = [Job(now + limit, each) for each in held]
@@ -292,6 +313,11 @@ class Service:
             waited = max(now - held.arrived - held.computed, 0.0)
             answer = Answer(output, k, score, self.model.chain.paths[k], stopped, waited, held.computed)
             _tell(held.future.set_result, answer)
+            if self.heard is not None and not stopped and held.threshold is None and held.last == self._last(None):
+                try:
+                    self.heard(held.x, answer)
+                except Exception:  # whoever listens must not stop those who are answered
+                    _LOG.exception("an answer could not be told to whoever listens")
 
 
 def _kind(policy: Policy) -> tuple[Any, ...]:
