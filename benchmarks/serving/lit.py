@@ -26,8 +26,8 @@ class Static(litserve.LitAPI):
         """Load the network, in the worker."""
         self.network = Network(self.name, self.threads)
 
-    def decode_request(self, request: dict[str, Any]) -> torch.Tensor:
-        """A prepared sample, ``(1, …)``."""
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe takes an annotation for a query
+        """A prepared sample, ``(1, …)``, from a request's JSON."""
         (said,) = request["inputs"]
         return self.network.form.batch({said["name"]: [base64.b64decode(file) for file in said["data"]]})
 
