@@ -11,7 +11,21 @@ from typing import Any
 
 import typer
 
-from offramp.cli import bench, calibrate, convert, demo, evaluate, export, load, monitor, predict, push, serve, train
+from offramp.cli import (
+    bench,
+    calibrate,
+    convert,
+    demo,
+    edge,
+    evaluate,
+    export,
+    load,
+    monitor,
+    predict,
+    push,
+    serve,
+    train,
+)
 from offramp.cli import list as list_names
 from offramp.errors import Notice, OfframpError
 
@@ -21,7 +35,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, train, evaluate, calibrate, predict, monitor, export, bench, serve, load, convert, push, list_names):
+for verb in (
+    demo,
+    train,
+    evaluate,
+    calibrate,
+    predict,
+    monitor,
+    export,
+    bench,
+    serve,
+    load,
+    edge,
+    convert,
+    push,
+    list_names,
+):
     name = verb.__name__.rpartition(".")[2]
     app.command(name, epilog=f"Example: {verb.EXAMPLE}")(verb.command)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from offramp._batches import Inputs
 from offramp.serving.form import Form
 from offramp.serving.metrics import Metrics
 from offramp.serving.oip import Asked, Values
 from offramp.serving.service import Answer, Service
+from offramp.serving.states import States
 
 Gone = Callable[[], Coroutine[Any, Any, None]]
 
@@ -59,6 +59,7 @@ class Front:
         self.ready, self.answering = True, 0
         self.decoder = ThreadPoolExecutor(1)  # Python's warnings, which decoding holds back, belong to one thread
         self.form = Form(service.model, limits.samples)
+        self.states = States(service.model, service.levels[0], service.segments)
         self.metrics = Metrics(name, service)
 
     async def close(self) -> None:
@@ -96,24 +97,36 @@ class Front:
             Refused: the service has no time.
             OfframpError: something is wrong with the request.
         """
-        x = await asyncio.get_running_loop().run_in_executor(self.decoder, self.form.batch, asked.inputs)
+        x = await self._decoded(self.form.batch, asked.inputs)
+        last, threshold = self.form.asked(asked.parameters)
+        futures = self.service.submit(x, self._limit(asked, begun), last, threshold)
+        return await self._answered(futures, gone)
+
+    async def resumed(self, asked: Asked, k: int, begun: float, gone: Gone) -> dict[str, Values]:
+        """What is answered to samples that stand behind exit ``k``; the rest as for ``outputs``."""
+        cohort, output, score = await self._decoded(self.states.read, k, asked.inputs)
+        futures = self.service.resume(k, cohort, output, score, self._limit(asked, begun))
+        return await self._answered(futures, gone)
+
+    def _limit(self, asked: Asked, begun: float) -> float:
         limit = self.form.limit(asked.parameters, self.limits.seconds) - (self.service.clock() - begun)
         if limit <= 0:
             raise Refuse(503, "too short: the time was up before it was read")
-        answers = await self._answers(x, limit, asked.parameters, gone)
-        self.metrics.answered(answers)
-        return self.form.outputs(answers)
+        return limit
 
-    async def _answers(self, x: Inputs, limit: float, parameters: Mapping[str, Any], gone: Gone) -> list[Answer]:
-        last, threshold = self.form.asked(parameters)
-        futures = self.service.submit(x, limit, last, threshold)
+    async def _decoded(self, read: Callable[..., Any], *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.decoder, read, *given)
+
+    async def _answered(self, futures: Sequence[Future[Answer]], gone: Gone) -> dict[str, Values]:
         left: asyncio.Future[Any] = asyncio.ensure_future(gone())
         waiting: asyncio.Future[Any] = asyncio.gather(*map(asyncio.wrap_future, futures))
         try:
             await asyncio.wait({left, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 raise Refuse(499, "the caller went away")
-            return list(waiting.result())
+            answers = list(waiting.result())
         finally:
             left.cancel()
             waiting.cancel()
+        self.metrics.answered(answers)
+        return self.form.outputs(answers)

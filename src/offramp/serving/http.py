@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
-from offramp.serving.oip import HEADER, read_request, write_response
+from offramp.serving.oip import HEADER, SAMPLES, STATES, Asked, Values, read_request, write_response
 from offramp.serving.service import Refused, Service
 from offramp.versions import version
 
@@ -22,7 +22,7 @@ try:
     from fastapi import FastAPI, Request, Response
     from starlette.requests import ClientDisconnect
 
-    from offramp.serving.front import Front, Limits, Refuse
+    from offramp.serving.front import Front, Gone, Limits, Refuse
     from offramp.serving.watch import Watch
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
@@ -31,6 +31,7 @@ _LOG = logging.getLogger("offramp")
 _EXTENSIONS = ["binary_tensor_data", "schedule_policy", "early_exit"]
 
 
+Answering = Callable[[Asked, float, Gone], Awaitable[dict[str, Values]]]
 Beside = Callable[[Front], AbstractAsyncContextManager[Any]]
 """Another protocol that is served as long as the application lives."""
 
@@ -86,7 +87,10 @@ def build_app(
     for path in (f"{model}/infer", f"{model}/versions/1/infer"):
         app.add_api_route(path, front.infer, methods=["POST"], response_model=None)
 
+    app.add_api_route(f"{model}/from/{{k}}/infer", front.resume, methods=["POST"], response_model=None)
     app.add_api_route(f"{model}/policy", front.set_policy, methods=["PUT"], response_model=None)
+    app.add_api_route(f"{model}/seconds", front.seconds, methods=["GET"], response_model=None)
+    app.add_api_route("/v2/probe", front.probe, methods=["POST"], response_model=None)
 
     @app.exception_handler(404)
     async def nothing(request: Request, _: Exception) -> Response:
@@ -169,10 +173,35 @@ class _Routes:
             return _error(400, str(error))
         return _said({"name": self.front.name, "ready": self.front.ready}, 200)
 
+    def seconds(self) -> dict[str, dict[str, float]]:
+        """What a sample alone takes from one exit that is asked to the next, as it is now."""
+        return {"seconds": {str(k): line.seconds(1) for k, line in self.front.service.scheduler.lines.items()}}
+
+    async def probe(self, request: Request) -> Response:
+        """Take bytes and say nothing: how long that takes tells a caller what the way here is like."""
+        try:
+            self._check_key(request)
+            await self._body(request)
+        except Refuse as error:
+            return _error(error.status, str(error))
+        return Response(status_code=204)
+
     async def infer(self, request: Request) -> Response:
+        return await self._told(request, SAMPLES, self.front.outputs)
+
+    async def resume(self, request: Request, k: int) -> Response:
+        """Samples that were computed up to exit ``k`` elsewhere."""
+
+        async def resumed(asked: Asked, begun: float, gone: Gone) -> dict[str, Values]:
+            return await self.front.resumed(asked, k, begun, gone)
+
+        return await self._told(request, STATES, resumed)
+
+    async def _told(self, request: Request, kinds: Sequence[str], answer_of: Answering) -> Response:
+        """An answer, or what became of the request otherwise."""
         with self.front.metrics.request() as told:
             try:
-                answer = await self._infer(request)
+                answer = await self._answered(request, kinds, answer_of)
                 told.outcome = "ok"
                 return answer
             except Refuse as error:
@@ -188,12 +217,12 @@ class _Routes:
                 _LOG.exception("a request could not be answered")
                 return _error(500, f"this could not be computed: {type(error).__name__}")
 
-    async def _infer(self, request: Request) -> Response:
+    async def _answered(self, request: Request, kinds: Sequence[str], answer_of: Answering) -> Response:
         begun = self.front.service.clock()
         self._check_key(request)
         with self.front.place():
-            asked = read_request(await self._body(request), _header(request.headers))
-            outputs = await self.front.outputs(asked, begun, partial(_gone, request))
+            asked = read_request(await self._body(request), _header(request.headers), kinds)
+            outputs = await answer_of(asked, begun, partial(_gone, request))
         body, headers = write_response(asked, self.front.name, outputs, {})
         return Response(body, headers=headers)
 

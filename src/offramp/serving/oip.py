@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,12 @@ Values = np.ndarray | list[bytes]
 _LARGEST = 2**28
 """Values of one tensor."""
 _BINARY = {"Content-Type": "application/octet-stream"}
-_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL"}
+_TYPES = {"float32": "FP32", "int8": "INT8", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+_ARRAYS = {kind: np.dtype(name) for name, kind in _TYPES.items()}
+SAMPLES = ("FP32", "BYTES")
+"""Data types of samples."""
+STATES = tuple(_ARRAYS)
+"""Data types of what stands between two segments."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,13 @@ class Asked:
     binary: bool
 
 
-def read_request(body: bytes, header: int | None = None) -> Asked:
+def read_request(body: bytes, header: int | None = None, kinds: Sequence[str] = SAMPLES) -> Asked:
     """An inference request from the body of an HTTP request.
 
     Args:
         body: JSON, and behind it the tensors that are sent in binary.
         header: the length of the JSON, from ``HEADER``; all of it if not given.
+        kinds: the data types that inputs may have.
 
     Raises:
         DataError: no JSON, not the protocol's form, another data type, or sizes that do not fit together.
@@ -66,7 +72,7 @@ def read_request(body: bytes, header: int | None = None) -> Asked:
     rest = b"" if header is None else body[header:]
     inputs: dict[str, Values] = {}
     for tensor in tensors:
-        name, values, rest = _tensor(tensor, rest)
+        name, values, rest = _tensor(tensor, rest, kinds)
         if name in inputs:
             raise DataError(f"input {name!r} is there twice")
         inputs[name] = values
@@ -150,22 +156,22 @@ def write_response(
     return head + b"".join(binary), _BINARY | {HEADER: str(len(head))}
 
 
-def _tensor(said: Any, rest: bytes) -> tuple[str, Values, bytes]:
+def _tensor(said: Any, rest: bytes, kinds: Sequence[str]) -> tuple[str, Values, bytes]:
     """One input: its name, its values, and the binary part behind it."""
     tensor = _object(said, "an input")
-    name, kind, shape, size = _checked(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
+    name, kind, shape, size = _checked(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"), kinds)
     length = _object(tensor.get("parameters", {}), "parameters").get("binary_data_size")
     if length is not None:
         if type(length) is not int or not 0 <= length <= len(rest):
             raise DataError(f"input {name!r} has a binary_data_size of {length!r}, and {len(rest)} bytes are there")
-        return name, unpacked(name, kind, shape, rest[:length]), rest[length:]
+        return name, unpacked(name, kind, shape, rest[:length], kinds), rest[length:]
     data = tensor.get("data")
     if not isinstance(data, list):
         raise DataError(f"input {name!r} has no data")
     if kind == "BYTES":
         return name, _files(name, data, size), rest
     try:
-        values = np.asarray(data, dtype=np.float32)
+        values = np.asarray(data, dtype=_ARRAYS[kind])
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"the data of input {name!r} are no numbers") from error
     if values.size != size:
@@ -183,7 +189,7 @@ def _files(name: str, data: list[Any], size: int) -> list[bytes]:
         raise DataError(f"the data of input {name!r} are no base64; send files as binary tensors") from error
 
 
-def _checked(name: Any, kind: Any, shape: Any) -> tuple[str, str, list[int], int]:
+def _checked(name: Any, kind: Any, shape: Any, kinds: Sequence[str]) -> tuple[str, str, list[int], int]:
     """Name, data type and shape of an input, which can be, and the number of its values."""
     if not isinstance(name, str) or not name:
         raise DataError("an input has no name")
@@ -192,18 +198,19 @@ def _checked(name: Any, kind: Any, shape: Any) -> tuple[str, str, list[int], int
     size = math.prod(shape)
     if not 0 < size <= _LARGEST:
         raise DataError(f"input {name!r} has {size} values; it has one or more, and at most {_LARGEST}")
-    if kind not in ("FP32", "BYTES"):
-        raise DataError(f"the datatype of input {name!r} is {kind!r}; it is FP32 or BYTES")
+    if kind not in kinds:
+        raise DataError(f"the datatype of input {name!r} is {kind!r}; it is {' or '.join(kinds)}")
     return name, kind, shape, size
 
 
-def unpacked(name: str, kind: str, shape: list[int], data: bytes) -> Values:
+def unpacked(name: str, kind: str, shape: list[int], data: bytes, kinds: Sequence[str] = SAMPLES) -> Values:
     """The values of an input from its bytes, as they are sent in binary. Raises ``DataError`` where they do not fit."""
-    size = _checked(name, kind, shape)[-1]
-    if kind == "FP32":
-        if len(data) != 4 * size:
-            raise DataError(f"input {name!r} has {len(data)} bytes, and {4 * size} with the shape {shape}")
-        return np.frombuffer(data, "<f4").astype(np.float32).reshape(shape)
+    size = _checked(name, kind, shape, kinds)[-1]
+    if kind in _ARRAYS:
+        own = _ARRAYS[kind]
+        if len(data) != own.itemsize * size:
+            raise DataError(f"input {name!r} has {len(data)} bytes, and {own.itemsize * size} with the shape {shape}")
+        return np.frombuffer(data, own.newbyteorder("<")).astype(own).reshape(shape)
     found: list[bytes] = []
     place = 0
     while place < len(data):

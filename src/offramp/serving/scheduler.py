@@ -113,6 +113,18 @@ class Scheduler:
         heappush(self._due, (job.deadline, job.number, job))
         return None
 
+    def resume(self, job: Job, k: int, now: float) -> str | None:
+        """Let a sample in that has the answer of exit ``k``, before the next; or say in a few words why not."""
+        if self.inside >= self.most:
+            return f"full: {self.inside} samples are inside"
+        job.number, self._numbers = self._numbers, self._numbers + 1
+        self.inside += 1
+        job.answer, job.since = k, now
+        self._timed(job, 1)
+        self.send(job, self._onward[k])
+        heappush(self._due, (job.deadline, job.number, job))
+        return None
+
     def next(self, now: float) -> tuple[int, list[Job], list[Job]] | None:
         """The exit to compute up to and for whom, and who is answered with what there is; None where nobody waits."""
         ended = self.expire(now)

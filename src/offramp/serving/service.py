@@ -17,7 +17,7 @@ from torch import Tensor
 
 from offramp._batches import Inputs, count, take
 from offramp.engine import Runtime, open_runtime
-from offramp.engine.loop import Segments
+from offramp.engine.loop import Cohort, Segments
 from offramp.engine.run import check_policy, prepared
 from offramp.errors import OfframpError, UsageError
 from offramp.model import EarlyExitModel
@@ -113,12 +113,12 @@ class Service:
         segments: Any = getattr(opened, "segments", None)
         if segments is None:
             raise UsageError(f"{opened.name} computes whole files; a service needs one that computes segments: torch")
-        self._segments: Segments = segments(model.eval())
+        self.segments: Segments = segments(model.eval())
         self._ways, first = _ways(model.chain, policy.heads)
         if not isinstance(policy, Enters):
             first = first[:1]
         with torch.inference_mode():
-            lines = measure(self._segments, model, policy, largest, clock)
+            lines = measure(self.segments, model, policy, largest, clock)
         self.scheduler = Scheduler(lines, first, largest, most, reserve)
         self._lock = threading.Lock()
         self._work, self._rung = threading.Condition(self._lock), threading.Condition(self._lock)
@@ -168,16 +168,52 @@ class Service:
             raise Refused(f"full: {self.scheduler.inside} samples are inside")
         return self._let_in(x, math.inf, self._last(None), math.inf)[0]
 
+    def resume(
+        self, k: int, cohort: Cohort, output: Tensor, score: Tensor, limit: float = math.inf
+    ) -> list[Future[Answer]]:
+        """Samples that were computed up to an exit elsewhere; all of them are let in, or none.
+
+        Args:
+            k: the index of that exit, one that is asked.
+            cohort: how they stand behind it, on the model's device.
+            output: what the exit said, ``(n, num_outputs)``: their answer where there is no time for another.
+            score: how sure it was, ``(n,)``.
+            limit: seconds from now.
+
+        Returns:
+            for each sample what will be its answer.
+
+        Raises:
+            Refused: not as many, or the service is closing.
+            UsageError: an exit that is not asked, or a limit that is none.
+        """
+        if k not in self.levels[0].heads:
+            raise UsageError(f"exit {k} is not asked; these are: {', '.join(map(str, self.levels[0].heads))}")
+        if not limit > 0:
+            raise UsageError(f"the limit is {limit} s; it is above 0")
+        now, held = self.clock(), []
+        for row in range(len(cohort)):
+            each = _Held(cohort.rows[row], self._last(None), None, now)
+            each.cohort, each.row, each.best = cohort, row, (k, output[row], float(score[row]))
+            held.append(each)
+        return self._enter(held, now + limit, lambda job, at: self.scheduler.resume(job, k, at))
+
     def _let_in(self, x: Inputs, limit: float, last: int, threshold: float | None) -> list[Future[Answer]]:
         now = self.clock()
         one = (torch.tensor([i], device=next(self.model.parameters()).device) for i in range(count(x)))
         held = [_Held(take(x, i), last, threshold, now) for i in one]
-        jobs = [Job(now + limit, each) for each in held]
+        return self._enter(held, now + limit, self.scheduler.admit)
+
+    def _enter(
+        self, held: Sequence[_Held], deadline: float, admit: Callable[[Job, float], str | None]
+    ) -> list[Future[Answer]]:
+        """Let all of them in, or none."""
+        jobs = [Job(deadline, each) for each in held]
         with self._lock:
             if self._closing:
                 raise Refused("the service is closing")
             for number, job in enumerate(jobs):
-                if (reason := self.scheduler.admit(job, self.clock())) is not None:
+                if (reason := admit(job, self.clock())) is not None:
                     for other in jobs[:number]:
                         self.scheduler.retract(other)
                     raise Refused(reason)
@@ -270,7 +306,7 @@ class Service:
         begun = self.clock()
         held = [job.payload for job in batch]
         try:
-            found = turn(self._segments, policy, self.model.task, self._ways[k], held)
+            found = turn(self.segments, policy, self.model.task, self._ways[k], held)
             outputs = () if found.answered is None else found.answered.output.cpu()
             scores = () if found.answered is None else found.answered.score.tolist()
         except Exception as error:  # whatever it was, those who wait are told, and the others go on
