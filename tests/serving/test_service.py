@@ -119,7 +119,7 @@ def test_at_its_deadline_a_sample_is_answered_with_the_deepest_exit_that_there_i
             came.set()
             assert go_on.wait(30)
 
-    service.segments = Slowly(service._segments, says)
+    service.segments = Slowly(service.segments, says)
     (future,) = service.submit(x[:1], limit=5.0)
     assert came.wait(30)
     answer = future.result(timeout=30)  # while the third segment is still being computed
@@ -140,7 +140,7 @@ def test_a_batch_that_fails_is_told_to_those_in_it_and_the_others_go_on(served):
         if k == 1 and next(fails, False):
             raise MemoryError("no room")
 
-    service.segments = Slowly(service._segments, says)
+    service.segments = Slowly(service.segments, says)
     (lost,) = service.submit(x[:1])
     with pytest.raises(MemoryError, match="no room"):
         lost.result(timeout=30)
