@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -24,9 +26,10 @@ from offramp.engine.loop import Walk
 from offramp.engine.torch import TorchRuntime
 from offramp.policies.threshold import Threshold
 from offramp.serving import Refused, Service
-from offramp.serving.edge import NOTHING, Edge, Way, expected_seconds, seconds_here, seconds_there, way_to
+from offramp.serving.edge import Edge
 from offramp.serving.http import build_app
 from offramp.serving.oip import STATES, read_request, write_request
+from offramp.serving.split import NOTHING, Way, expected_seconds, seconds_here, seconds_there, way_to
 from offramp.serving.states import States
 from offramp.types import Trace
 
@@ -299,7 +302,7 @@ def test_the_way_is_measured(served):
     _, _, url = served
     way = way_to(url, "k")
     assert 0 < way.seconds(0) < 1
-    assert 0 < way.per_byte < 1e-5
+    assert 0 <= way.per_byte < 1e-5
     for wrong in ((f"http://127.0.0.1:{free_port()}", "k"), (url, "other")):
         with pytest.raises(UsageError, match=r"nobody answers at|answers 401"):
             way_to(*wrong)
@@ -418,3 +421,12 @@ def test_the_sizes_of_requests_follow_from_the_model(served):
     tokens = math.prod(flattened(States(model, policy, TorchRuntime().segments(model)).blank(0).h)[0].shape)
     assert all(tokens < size < 2 * tokens + 2000 for size in sizes.values())
     assert len({*itertools.chain(sizes.values())}) <= 2
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(tmp_path):
+    offramp.save(model_of("classification"), tmp_path / "m", policy=Threshold((0.5,) * 3))
+    words = ["offramp", "edge", str(tmp_path / "m"), "http://127.0.0.1:1", "a.png"]
+    code = f"import sys; sys.modules['httpx'] = None; sys.argv = {words!r}\nfrom offramp.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "offramp: asking a server needs one more package: pip install 'offramp[edge]'\n"

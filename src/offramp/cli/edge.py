@@ -114,7 +114,8 @@ def _chosen(
     """The split, and where it was to be chosen what each takes."""
     from offramp.errors import UsageError
     from offramp.policies import replay
-    from offramp.serving.edge import NOTHING, Edge, expected_seconds, seconds_here, seconds_there, way_to
+    from offramp.serving.edge import Edge
+    from offramp.serving.split import NOTHING, expected_seconds, seconds_here, seconds_there, way_to
 
     if split != "auto":
         try:

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from offramp._batches import Inputs, count, parts
-from offramp.engine import Runtime, open_runtime
-from offramp.engine.loop import Segments, Walk
+from offramp.engine import Runtime
+from offramp.engine.loop import Walk
 from offramp.engine.run import check_policy, prepared
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.serving.form import Form
-from offramp.serving.line import Line
-from offramp.serving.measure import measure
 from offramp.serving.oip import Values, read_response, write_request
+from offramp.serving.split import FAULT, NOTHING, open_client, segments_in
 from offramp.serving.states import States
-from offramp.types import Trace
 
-try:
-    import httpx
-except ImportError as error:
-    raise UsageError("asking a server needs one more package: pip install 'offramp[edge]'") from error
-
-NOTHING = -1
-"""The split at which nothing is computed here."""
 Said = tuple[Tensor, int, float]
 """An output, the exit that said it, and how sure it was."""
-
-_PROBES = (1_000, 50_000, 200_000)
-"""Bytes that are sent to find out what the way is like, each a few times."""
-_TIMES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,23 +45,6 @@ class EdgeAnswer:
     where: str
     sent: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Way:
-    """What sending takes.
-
-    Args:
-        round_trip: seconds of a request of next to nothing.
-        per_byte: seconds of each byte more.
-    """
-
-    round_trip: float
-    per_byte: float
-
-    def seconds(self, size: float) -> float:
-        """Of a request of so many bytes and a short answer."""
-        return self.round_trip + size * self.per_byte
 
 
 class Edge:
@@ -118,11 +87,11 @@ class Edge:
                 f"the split is exit {split}; the policy asks {', '.join(map(str, policy.heads)) or 'none'}"
             )
         self.model, self.policy, self.split = model, policy, split
-        self._segments = _segments(model, runtime)
+        self._segments = segments_in(model, runtime)
         self._states = States(model, policy, self._segments)
         self._form, whole = Form(model, 1), f"/v2/models/{name}"
         self._path = f"{whole}/infer" if split == NOTHING else f"{whole}/from/{split}/infer"
-        self._client = _client(url, key)
+        self._client = open_client(url, key)
 
     def __enter__(self) -> Edge:
         return self
@@ -200,100 +169,5 @@ class Edge:
             if output.shape != (self.model.num_outputs,):
                 return len(body), None
             return len(body), (output, int(said["exit"][0]), float(said["score"][0]))
-        except (httpx.HTTPError, DataError, KeyError, IndexError, TypeError, ValueError):
+        except (FAULT, DataError, KeyError, IndexError, TypeError, ValueError):
             return len(body), None
-
-
-def way_to(url: str, key: str | None = None) -> Way:
-    """Measure what sending takes: a few requests of several sizes, the quickest of each.
-
-    Raises:
-        UsageError: nobody answers there as ``offramp serve`` does.
-    """
-    points = []
-    try:
-        with _client(url, key) as client:
-            for size in (_PROBES[0], *_PROBES):  # the first one opens the connection
-                seconds = []
-                for _ in range(_TIMES):
-                    begun = time.perf_counter()
-                    answer = client.post("/v2/probe", content=bytes(size), timeout=60)
-                    seconds.append(time.perf_counter() - begun)
-                    if answer.status_code != 204:
-                        raise UsageError(
-                            f"{url} answers {answer.status_code}: no server of offramp, or not with this key"
-                        )
-                points.append((size, min(seconds)))
-    except httpx.HTTPError as error:
-        raise UsageError(f"nobody answers at {url}: {error}") from error
-    line = Line.through(points[1:])
-    return Way(line.b, line.a)
-
-
-def seconds_there(url: str, name: str, key: str | None = None) -> dict[int, float]:
-    """What a sample alone takes on a server from one exit that is asked to the next, by the later one's index.
-
-    Raises:
-        UsageError: nobody answers there as ``offramp serve`` does.
-    """
-    try:
-        with _client(url, key) as client:
-            said = client.get(f"/v2/models/{name}/seconds", timeout=30).json()
-        return {int(k): float(value) for k, value in said["seconds"].items()}
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{url} does not say what the model {name!r} takes there") from error
-
-
-def expected_seconds(
-    trace: Trace,
-    heads: Sequence[int],
-    here: Mapping[int, float],
-    there: Mapping[int, float],
-    sizes: Mapping[int, float],
-    way: Way,
-) -> dict[int, float]:
-    """What a sample takes on average at each split, from tables alone.
-
-    Args:
-        trace: where a policy lets samples go, of validation data.
-        heads: the exits that it asks.
-        here: seconds from one exit that is asked to the next, the final one last, on this machine.
-        there: the same on the server.
-        sizes: bytes of a request, by split; −1 is the sample itself.
-        way: between them.
-
-    Returns:
-        by split: −1 where everything is computed on the server, the final exit where nothing is.
-    """
-    exits = [*heads, max(here)]
-    shares = {k: float((trace.exit == k).double().mean()) for k in exits}
-    found = {}
-    for split in (-1, *exits):
-        total = 0.0
-        for left, share in shares.items():
-            near = sum(here[k] for k in exits if k <= min(left, split))
-            far = sum(there[k] for k in exits if split < k <= left)
-            total += share * (near + (way.seconds(sizes[split]) + far if left > split else 0.0))
-        found[split] = total
-    return found
-
-
-def seconds_here(model: EarlyExitModel, policy: Policy, runtime: str | Runtime = "torch") -> dict[int, float]:
-    """What a sample alone takes on this machine from one exit that is asked to the next, measured now."""
-    with torch.inference_mode():
-        lines = measure(_segments(model, runtime), model, policy, 1, time.perf_counter)
-    return {k: line.seconds(1) for k, line in lines.items()}
-
-
-def _segments(model: EarlyExitModel, runtime: str | Runtime) -> Segments:
-    opened = open_runtime(runtime)
-    segments: Any = getattr(opened, "segments", None)
-    if segments is None:
-        raise UsageError(f"{opened.name} computes whole files; a split needs one that computes segments: torch")
-    found: Segments = segments(model.eval())
-    return found
-
-
-def _client(url: str, key: str | None) -> httpx.Client:
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return httpx.Client(base_url=url.rstrip("/"), headers=headers, limits=httpx.Limits(max_connections=1))
