@@ -55,9 +55,11 @@ def over_the_wire(states, k, cohort, output, score):
     return states.read(k, asked.inputs)
 
 
+@pytest.mark.parametrize("sent", [False, True])
 @pytest.mark.parametrize("task", TASKS)
-def test_every_policy_goes_on_in_a_service_as_in_one_place(task):
-    """Unrounded: the same exits, the same answers, whatever the policy remembers."""
+def test_every_policy_goes_on_in_a_service_as_in_one_place(task, sent, monkeypatch):
+    """Unrounded: the same exits, the same answers, whatever the policy remembers, sent or not."""
+    monkeypatch.setattr("offramp.serving.states._SMALL", 10**9)
     model = model_of(task)
     x = model.input.example(N, torch.Generator().manual_seed(3))
     tried = {}
@@ -66,11 +68,13 @@ def test_every_policy_goes_on_in_a_service_as_in_one_place(task):
             policy = make(torch.arange(N))
             expected = offramp.run(model, x, policy)
             with Service(model, policy) as service:
-                for k, cohort, output, score in cohorts(model, policy, x):
-                    answers = [future.result() for future in service.resume(k, cohort, output, score)]
-                    assert [a.exit for a in answers] == expected.exit[cohort.rows].tolist(), name
+                states = States(model, policy, service.segments)
+                for k, *given in cohorts(model, policy, x):
+                    rows, given = given[0].rows, over_the_wire(states, k, *given) if sent else given
+                    answers = [future.result() for future in service.resume(k, *given)]
+                    assert [a.exit for a in answers] == expected.exit[rows].tolist(), name
                     found = torch.stack([a.output for a in answers])
-                    torch.testing.assert_close(found, expected.output[cohort.rows], rtol=1e-4, atol=1e-5)
+                    torch.testing.assert_close(found, expected.output[rows], rtol=1e-4, atol=1e-5)
                     tried[name] = tried.get(name, 0) + 1
     assert tried.keys() == {name for name, policies in examples(model, x).items() if policies} - {"forced"}
 
@@ -110,7 +114,8 @@ def flattened(h):
         ({"h0": None}, "the inputs of samples that go on are h0"),
         ({"more": np.zeros((1, 1), np.float32)}, "the inputs of samples that go on are h0"),
         ({"h0": np.zeros((1, 2, 3), np.int8)}, "input 'h0' of samples that go on is int8"),
-        ({"output": np.zeros((2, 5), np.float32)}, "of samples that go on is"),
+        ({"previous": np.zeros((2, 5), np.float32)}, "of samples that go on is"),
+        ({"output": np.zeros((2, 5), np.float32)}, "input 'output' of samples that go on is float32"),
         ({"score": np.array([math.nan], np.float32)}, "input 'score' holds values that are not finite"),
         ({"h0.scale": np.zeros((1, 1), np.int32)}, "input 'h0.scale' of samples that go on is float32"),
         ({"output": [b"abc"]}, "input 'output' of samples that go on is float32"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,8 @@ from offramp.engine.loop import Cohort, Segments, Walk
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
-from offramp.policies.forced import Forced
 from offramp.serving.oip import Values
+from offramp.serving.turns import Bounded
 
 _SMALL = 64
 """Values of a sample, up to which they are sent as they are."""
@@ -44,7 +45,7 @@ class States:
 
         Args:
             cohort: samples behind an exit.
-            output: what it said to them, ``(n, num_outputs)``.
+            output: what they were answered there, ``(n, num_outputs)``; an ensemble answers otherwise than the exit.
             score: how sure it was, ``(n,)``.
         """
         found: dict[str, Values] = {}
@@ -58,10 +59,12 @@ class States:
             found[name] = (values / spread).round().to(torch.int8).numpy()
             found[name + _SCALE] = scale.numpy()
         found |= {f"state{i}": _array(tensor) for i, tensor in enumerate(cohort.state)}
-        return found | {"output": _array(output.float()), "score": _array(score.float())}
+        assert cohort.previous is not None
+        found |= {"previous": _array(cohort.previous.float()), "score": _array(score.float())}
+        return found if torch.equal(cohort.previous, output) else found | {"output": _array(output.float())}
 
     def read(self, k: int, inputs: Mapping[str, Values]) -> tuple[Cohort, Tensor, Tensor]:
-        """Back from the inputs of a request: the cohort, on the model's device, what exit ``k`` said, how sure it was.
+        """Back from the inputs of a request: the cohort, on the model's device, its answers at exit ``k``, its scores.
 
         Raises:
             UsageError: a model of several paths, or an exit that is not asked.
@@ -69,7 +72,7 @@ class States:
         """
         like = self.blank(k)
         device = like.rows.device
-        n = len(inputs["output"]) if "output" in inputs else 0
+        n = len(inputs["previous"]) if "previous" in inputs else 0
         wanted: dict[str, tuple[tuple[int, ...], str]] = {}
         for name, tensor in _named(like.h):
             own = tuple(tensor.shape[1:])
@@ -77,15 +80,16 @@ class States:
             if _is_rounded(tensor):
                 wanted[name + _SCALE] = own[:1], "float32"
         wanted |= {f"state{i}": (tuple(t.shape[1:]), _array(t).dtype.name) for i, t in enumerate(like.state)}
-        wanted |= {"output": ((self.model.num_outputs,), "float32"), "score": ((), "float32")}
+        answers = ("previous", "output") if "output" in inputs else ("previous",)
+        wanted |= {name: ((self.model.num_outputs,), "float32") for name in answers} | {"score": ((), "float32")}
         arrays = _checked(inputs, wanted, n)
         parts = iter(
             [_back(arrays[name], arrays.get(name + _SCALE)).to(device, tensor.dtype) for name, tensor in _named(like.h)]
         )
         h = _as(like.h, parts)
         state = tuple(_back(arrays[f"state{i}"]).to(device, t.dtype) for i, t in enumerate(like.state))
-        output, score = _back(arrays["output"]).to(device), _back(arrays["score"]).to(device)
-        return Cohort(torch.arange(n, device=device), h, state, output), output, score
+        previous, output, score = (_back(arrays[name]).to(device) for name in ("previous", answers[-1], "score"))
+        return Cohort(torch.arange(n, device=device), h, state, previous), output, score
 
     @functools.cache  # noqa: B019 - as long as the server lives
     def blank(self, k: int) -> Cohort:
@@ -96,8 +100,8 @@ class States:
             )
         if k not in self.policy.heads:
             raise UsageError(f"exit {k} is not asked; these are: {', '.join(map(str, self.policy.heads))}")
-        final = len(self.model.exits)
-        stay = Forced((final,), final, self.policy.score, self.policy.heads)
+        never = torch.tensor([len(self.model.exits)]), torch.tensor([math.inf])
+        stay: Any = Bounded(self.policy, *never, getattr(self.policy, "temperatures", ()))
         x = to(self.model.input.example(1), next(self.model.parameters()).device)
         with torch.inference_mode():
             walk = Walk(self.segments, x, stay, self.model.task)
@@ -105,8 +109,7 @@ class States:
                 if reached == k:
                     break
         assert walk.cohort is not None
-        device = walk.cohort.rows.device
-        return Cohort(walk.cohort.rows, walk.cohort.h, tuple(s.to(device) for s in self.policy.init(1)))
+        return walk.cohort
 
 
 def _named(h: Any) -> list[tuple[str, Tensor]]:
@@ -148,7 +151,8 @@ def _checked(
         values = inputs[name]
         if isinstance(values, list) or values.shape != (n, *shape) or values.dtype.name != kind:
             raise DataError(f"input {name!r} of samples that go on is {kind} {[n, *shape]}")
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        remembered = name.startswith("state")  # infinity may stand there for nothing yet
+        if values.dtype.kind == "f" and not remembered and not np.isfinite(values).all():
             raise DataError(f"input {name!r} holds values that are not finite (NaN or infinity)")
         found[name] = values
     return found

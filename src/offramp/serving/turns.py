@@ -54,8 +54,8 @@ class Turn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Bounded:
-    """A policy, and for each row of a batch more reasons to leave.
+class Bounded:
+    """A policy, and for each row of a batch when it leaves in place of the policy's word, and at the latest.
 
     Args:
         policy: who leaves where.
@@ -70,13 +70,20 @@ class _Bounded:
 
     @property
     def heads(self) -> tuple[int, ...]:
+        """Those that the policy asks."""
         return self.policy.heads
 
     @property
     def score(self) -> str:
+        """The kind that it reads."""
         return self.policy.score
 
+    def init(self, n: int) -> State:
+        """What the policy remembers before the first exit."""
+        return self.policy.init(n)
+
     def step(self, state: State, evidence: Evidence) -> Decision:
+        """What the policy says, unless the row has a threshold, or leaves here at the latest."""
         said, own = self.policy.step(state, evidence), self.thresholds.to(evidence.score)
         leave = torch.where(own.isnan(), said.leave, evidence.score >= own)
         return said._replace(leave=leave | (self.last.to(leave.device) <= evidence.exit))
@@ -112,7 +119,7 @@ def turn(segments: Segments, policy: Policy, task: Task, way: Sequence[int], bat
 def _bounded(policy: Policy, batch: Sequence[Standing], places: Sequence[int]) -> Any:
     """The policy for these rows."""
     own = [batch[place].threshold for place in places]
-    return _Bounded(
+    return Bounded(
         policy,
         torch.tensor([batch[place].last for place in places]),
         torch.tensor([float("nan") if value is None else value for value in own], dtype=torch.float64),
