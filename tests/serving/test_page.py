@@ -87,7 +87,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=120_000)
         yield opened
         opened.close()
 

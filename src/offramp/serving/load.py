@@ -23,6 +23,8 @@ FAILED = 0
 """In place of a status where there was no answer: the connection broke, or nothing came in time."""
 _DIFFERENT = 16
 """Requests that are made at random; then the first comes again."""
+_PATIENCE = 120.0
+"""Seconds in which a server says what it has; one that was just started may still be loading."""
 REFUSALS = (408, 429, 503, 504)
 """Statuses by which servers say that they have no time."""
 
@@ -129,7 +131,7 @@ async def describe(url: str, model: str | None, key: str | None = None) -> dict[
     Raises:
         UsageError: no such model, several of which none was named, or no server of the protocol.
     """
-    async with aiohttp.ClientSession(headers=_key(key), timeout=aiohttp.ClientTimeout(30)) as session:
+    async with aiohttp.ClientSession(headers=_key(key), timeout=aiohttp.ClientTimeout(_PATIENCE)) as session:
         if model is None:
             names = (await _get(session, f"{url}/v2/models")).get("models")
             if not isinstance(names, list) or len(names) != 1:
