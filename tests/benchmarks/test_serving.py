@@ -1,4 +1,4 @@
-"""Servers under load, and the scheduler under a virtual clock: the roads, with a model of random weights."""
+"""Servers under load, a model in two places, the scheduler without a clock: the roads, with random weights."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import simulated
+from benchmarks import edge, simulated
 from benchmarks.serving import __main__ as serving
 from helpers import noise_file, tiny_vit
 
@@ -71,3 +71,20 @@ def test_the_road_of_simulated(saved, tmp_path, monkeypatch):
             assert row[way]["p50_ms"] > 0
         assert row["live"]["exit"] == pytest.approx(row["simulated"]["exit"], abs=0.2)
     assert found["many"]["requests"] == 1000
+
+
+@pytest.mark.slowest
+def test_the_road_of_edge(saved, tmp_path, monkeypatch):
+    model, data = saved
+    monkeypatch.setattr("benchmarks.RESULTS", tmp_path)
+    words = ["--model", model, "--data", data, "--images", "12", "--megabits", "5", "100", "--slower", "1.5"]
+    monkeypatch.setattr(sys, "argv", ["edge", *words])
+    edge.main()
+    rows = json.loads((tmp_path / "edge.json").read_text())["rows"]
+    assert [(row["megabits"], row["split"]) for row in rows] == [(b, k) for b in (5, 100) for k in (-1, 0, 1, 2)]
+    for row in rows:
+        assert row["where"]["cut off"] == 0
+        assert (row["sent_bytes"] == 0) == (row["where"]["server"] == 0)
+        assert row["where"]["here"] == {-1: 0, 2: 1}.get(row["split"], row["where"]["here"])
+    assert sum(row["auto"] for row in rows) == 2
+    assert rows[0]["accuracy"] == rows[3]["accuracy"], "all there and all here are the same model"
