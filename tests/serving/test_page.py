@@ -122,7 +122,7 @@ def look(browser, address, folder, model, expected):
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(address)
     page.set_input_files("#file", folder / "0.png")
-    page.wait_for_function("document.getElementById('answer').textContent.includes('wants a key')")
+    page.locator("#answer", has_text="wants a key").wait_for()
     assert page.is_visible("#locked")
     assert [text for text in said if "401" not in text] == []
     said.clear()
@@ -147,9 +147,9 @@ def look(browser, address, folder, model, expected):
     assert points[0] < points[1]
 
     page.set_input_files("#file", folder / "no.png")
-    page.wait_for_function("document.getElementById('answer').textContent.includes('did not work')")
+    page.locator("#answer", has_text="did not work").wait_for()
     page.click("#examples button")
-    page.wait_for_function("document.getElementById('answer').textContent.includes(', at ')")
+    page.locator("#answer", has_text=", at ").wait_for()
     page.wait_for_selector("rect[data-exit='3']", state="attached")
     assert [text for text in said if "400" not in text] == []
     assert {url.split("/")[2] for url in fetched if url.startswith("http")} == {address.split("/")[2]}
