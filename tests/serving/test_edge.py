@@ -216,6 +216,25 @@ def test_a_file_is_sent_where_nothing_is_computed_here(served):
     assert (found.where, found.exit) == ("server", int(expected.exit))
 
 
+@pytest.mark.parametrize("asked", [{"max_exit": 2}, {"threshold": 0.5}])
+def test_who_goes_on_asks_for_nothing_of_his_own(served, asked):
+    import httpx
+
+    model, policy, url = served
+    strict = Threshold((1.0, None, 1.0))
+    k, *given = next(cohorts(model, strict, model.input.example(1)))
+    states = States(model, policy, TorchRuntime().segments(model))
+    said = []
+    for parameters in (asked, {}):
+        body, headers = write_request(states.write(*given), parameters)
+        headers["Authorization"] = "Bearer k"
+        said.append(httpx.post(f"{url}/v2/models/m/from/{k}/infer", content=body, headers=headers, timeout=30))
+    assert [answer.status_code for answer in said] == [400, 200]
+    assert "by the server's policy" in said[0].json()["error"]
+    nowhere = httpx.post(f"{url}/v2/models/m/from/first/infer", content=body, headers=headers)
+    assert (nowhere.status_code, list(nowhere.json())) == (404, ["error"])
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

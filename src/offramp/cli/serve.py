@@ -75,6 +75,8 @@ def command(
 
     if not seconds > 0:
         raise UsageError(f"--seconds is {seconds}; it is above 0")
+    if watch is None and (stricter or watch_state is not None):
+        raise UsageError("--stricter and --watch-state go with --watch, the share of answers that is compared")
     artifact = ready(model, device, threads)
     rule = chosen_policy(artifact, policy, threshold)
     levels = (rule,) if strictest is None else ladder(rule, strictest)
@@ -90,8 +92,6 @@ def command(
     watching = None
     if watch is not None:
         watching = open_watch(service, monitor(rule), watch, stricter, watch_state)
-    elif stricter or watch_state is not None:
-        raise UsageError("--stricter and --watch-state go with --watch, the share of answers that is compared")
     app = build_app(service, called, Limits(seconds=seconds), os.environ.get("OFFRAMP_KEY"), beside, watching)
     add_page(app, called, service, artifact.table, artifact.costs, _examples(artifact.model, examples))
     scheme = "http" if certificate is None else "https"

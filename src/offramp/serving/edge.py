@@ -151,8 +151,8 @@ class Edge:
     def size(self) -> int:
         """Bytes of a request at this split."""
         stay = self._states.blank(self.split)
-        output = torch.zeros(1, self.model.num_outputs)
-        return len(write_request(self._states.write(stay, output, torch.zeros(1)), {"deadline_ms": 1e3})[0])
+        assert stay.previous is not None
+        return len(write_request(self._states.write(stay, stay.previous, torch.zeros(1)), {"deadline_ms": 1e3})[0])
 
     def _ask(self, inputs: Mapping[str, Values], due: float) -> tuple[int, Said | None]:
         """Bytes of the request, and what the server says; None where it says nothing that helps."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from offramp.errors import DataError
 from offramp.serving.form import Form
 from offramp.serving.metrics import Metrics
 from offramp.serving.oip import Asked, Values
@@ -104,6 +105,8 @@ class Front:
 
     async def resumed(self, asked: Asked, k: int, begun: float, gone: Gone) -> dict[str, Values]:
         """What is answered to samples that stand behind exit ``k``; the rest as for ``outputs``."""
+        if self.form.asked(asked.parameters) != (None, None):
+            raise DataError("who goes on leaves by the server's policy: max_exit and threshold are not asked there")
         cohort, output, score = await self._decoded(self.states.read, k, asked.inputs)
         futures = self.service.resume(k, cohort, output, score, self._limit(asked, begun))
         return await self._answered(futures, gone)

@@ -59,38 +59,38 @@ def build_app(
     async def life(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as others:
             for each in beside:
-                await others.enter_async_context(each(inner))
+                await others.enter_async_context(each(front))
             yield
-            inner.ready = False
-        await inner.close()
+            front.ready = False
+        await front.close()
         if watch is not None:
             watch.close()
 
-    inner = Front(service, name, limits or Limits(), key)
+    front = Front(service, name, limits or Limits(), key)
     if watch is not None:
-        inner.metrics.watch(watch)
-    front = _Routes(inner)
+        front.metrics.watch(watch)
+    routes = _Routes(front)
     app = FastAPI(lifespan=life, openapi_url=None)
     model = f"/v2/models/{name}"
     for path, answer in (
-        ("/v2", front.server),
-        ("/v2/health/live", front.live),
-        ("/v2/health/ready", front.is_ready),
-        ("/v2/models", front.models),
-        (model, front.metadata),
-        (f"{model}/ready", front.model_ready),
-        (f"{model}/versions/1", front.metadata),
-        (f"{model}/versions/1/ready", front.model_ready),
-        ("/metrics", front.numbers),
+        ("/v2", routes.server),
+        ("/v2/health/live", routes.live),
+        ("/v2/health/ready", routes.is_ready),
+        ("/v2/models", routes.models),
+        (model, routes.metadata),
+        (f"{model}/ready", routes.model_ready),
+        (f"{model}/versions/1", routes.metadata),
+        (f"{model}/versions/1/ready", routes.model_ready),
+        ("/metrics", routes.numbers),
     ):
         app.add_api_route(path, answer, methods=["GET"], response_model=None)
     for path in (f"{model}/infer", f"{model}/versions/1/infer"):
-        app.add_api_route(path, front.infer, methods=["POST"], response_model=None)
+        app.add_api_route(path, routes.infer, methods=["POST"], response_model=None)
 
-    app.add_api_route(f"{model}/from/{{k}}/infer", front.resume, methods=["POST"], response_model=None)
-    app.add_api_route(f"{model}/policy", front.set_policy, methods=["PUT"], response_model=None)
-    app.add_api_route(f"{model}/seconds", front.seconds, methods=["GET"], response_model=None)
-    app.add_api_route("/v2/probe", front.probe, methods=["POST"], response_model=None)
+    app.add_api_route(f"{model}/from/{{k:int}}/infer", routes.resume, methods=["POST"], response_model=None)
+    app.add_api_route(f"{model}/policy", routes.set_policy, methods=["PUT"], response_model=None)
+    app.add_api_route(f"{model}/seconds", routes.seconds, methods=["GET"], response_model=None)
+    app.add_api_route("/v2/probe", routes.probe, methods=["POST"], response_model=None)
 
     @app.exception_handler(404)
     async def nothing(request: Request, _: Exception) -> Response:

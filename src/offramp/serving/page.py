@@ -91,7 +91,7 @@ def add_page(
         headers = {"Content-Security-Policy": _ALLOWED, "Cache-Control": "no-store"}
         return Response(frame.replace("{{about}}", said), media_type="text/html", headers=headers)
 
-    @app.get("/examples/{number}", response_model=None)
+    @app.get("/examples/{number:int}", response_model=None)
     async def example(number: int) -> Response:
         if not 0 <= number < len(contents):
             return Response(status_code=404)
