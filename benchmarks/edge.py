@@ -31,9 +31,9 @@ from offramp.engine.loop import Segments
 from offramp.model import EarlyExitModel
 from offramp.pipeline import open_for
 from offramp.policies import replay
+from offramp.protocol.edge import Edge
+from offramp.protocol.split import NOTHING, expected_seconds, seconds_here, seconds_there, way_to
 from offramp.report import bootstrap_interval
-from offramp.serving.edge import Edge
-from offramp.serving.split import NOTHING, expected_seconds, seconds_here, seconds_there, way_to
 
 _CHUNK = 1448
 """Bytes that go through the relay at once."""

@@ -18,7 +18,7 @@ ORDER = [
     {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},
     {"bench", "training", "report", "serving"},
-    {"pipeline", "testing"},
+    {"pipeline", "testing", "protocol"},
     {"cli", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

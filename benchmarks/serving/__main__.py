@@ -30,10 +30,10 @@ from offramp.artifact import load_artifact, save
 from offramp.data import Samples
 from offramp.engine import open_runtime
 from offramp.pipeline import open_for
+from offramp.protocol.form import Form
+from offramp.protocol.load import Parcel, parcels_of, send, summary
+from offramp.protocol.null import null_server
 from offramp.serving.arrivals import PROCESSES
-from offramp.serving.form import Form
-from offramp.serving.load import Parcel, parcels_of, send, summary
-from offramp.serving.null import null_server
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from offramp.artifact import load_artifact
 from offramp.engine import open_runtime
-from offramp.serving.form import Form
+from offramp.protocol.form import Form
 
 
 class Network:

@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.serving.network import Network
-from offramp.serving.oip import HEADER, read_request, write_response
+from offramp.protocol.oip import HEADER, read_request, write_response
 
 
 def build(network: Network, largest: int) -> FastAPI:

@@ -190,7 +190,7 @@ def test_what_cannot_be_watched_is_said(policy, monitor, share, said):
 def test_the_metrics_show_it_and_the_end_writes_it(tmp_path):
     from fastapi.testclient import TestClient
 
-    from offramp.serving.http import build_app
+    from offramp.protocol.http import build_app
 
     model, state = model_of("classification"), tmp_path / "watch.json"
     service = Service(model, Threshold((0.0, 0.0, 0.0)))

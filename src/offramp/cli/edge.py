@@ -44,7 +44,7 @@ def command(
     from offramp._progress import track
     from offramp.cli.predict import expand
     from offramp.errors import DataError, UsageError
-    from offramp.serving.edge import Edge
+    from offramp.protocol.edge import Edge
 
     if not 0 < deadline_ms < float("inf"):
         raise UsageError(f"--deadline-ms is {deadline_ms:g}; it is above 0")
@@ -114,8 +114,8 @@ def _chosen(
     """The split, and where it was to be chosen what each takes."""
     from offramp.errors import UsageError
     from offramp.policies import replay
-    from offramp.serving.edge import Edge
-    from offramp.serving.split import NOTHING, expected_seconds, seconds_here, seconds_there, way_to
+    from offramp.protocol.edge import Edge
+    from offramp.protocol.split import NOTHING, expected_seconds, seconds_here, seconds_there, way_to
 
     if split != "auto":
         try:

@@ -59,8 +59,8 @@ def command(
     from offramp._files import write_json
     from offramp._progress import progress_bar
     from offramp.errors import UsageError
-    from offramp.serving.load import describe, parcels_of, send, summary
-    from offramp.serving.null import null_server
+    from offramp.protocol.load import describe, parcels_of, send, summary
+    from offramp.protocol.null import null_server
     from offramp.versions import host, versions
 
     if not 0 < deadline_ms < math.inf:

@@ -68,9 +68,9 @@ def command(
     from offramp.calibration import monitor
     from offramp.engine import open_runtime
     from offramp.errors import UsageError
+    from offramp.protocol.http import Limits, build_app, run_app
+    from offramp.protocol.page import add_page
     from offramp.serving import Service, ladder
-    from offramp.serving.http import Limits, build_app, run_app
-    from offramp.serving.page import add_page
     from offramp.serving.watch import open_watch
 
     if not seconds > 0:
@@ -86,7 +86,7 @@ def command(
     tls = certificate, private_key, client_authority
     beside = []
     if grpc_port is not None:
-        from offramp.serving.grpc import grpc_beside
+        from offramp.protocol.grpc import grpc_beside
 
         beside.append(grpc_beside(host, grpc_port, *tls))
     watching = None

@@ -13,7 +13,7 @@ import torch
 from offramp._batches import Inputs, loaded, of_parts
 from offramp.errors import DataError
 from offramp.model import EarlyExitModel
-from offramp.serving.oip import Values
+from offramp.protocol.oip import Values
 from offramp.serving.service import Answer
 
 _ASKED = ("deadline_ms", "max_exit", "priority", "threshold", "timeout")

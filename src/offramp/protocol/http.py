@@ -13,7 +13,7 @@ from typing import Any
 
 from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
-from offramp.serving.oip import HEADER, SAMPLES, STATES, Asked, Values, read_request, write_response
+from offramp.protocol.oip import HEADER, SAMPLES, STATES, Asked, Values, read_request, write_response
 from offramp.serving.service import Refused, Service
 from offramp.versions import version
 
@@ -22,7 +22,7 @@ try:
     from fastapi import FastAPI, Request, Response
     from starlette.requests import ClientDisconnect
 
-    from offramp.serving.front import Front, Gone, Limits, Refuse
+    from offramp.protocol.front import Front, Gone, Limits, Refuse
     from offramp.serving.watch import Watch
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error

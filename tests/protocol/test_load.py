@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from offramp import DataError, UsageError
 from offramp.cli._app import app, main
 from offramp.policies.threshold import Threshold
+from offramp.protocol.form import Form
+from offramp.protocol.load import Parcel, Replies, describe, parcels_of, send, summary
+from offramp.protocol.null import build_null, null_server
+from offramp.protocol.oip import read_request, read_response, write_request
 from offramp.serving import Service
-from offramp.serving.form import Form
-from offramp.serving.load import Parcel, Replies, describe, parcels_of, send, summary
-from offramp.serving.null import build_null, null_server
-from offramp.serving.oip import read_request, read_response, write_request
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +197,7 @@ def test_the_verb_against_a_model(kind, tmp_path):
 
     import uvicorn
 
-    from offramp.serving.http import build_app
+    from offramp.protocol.http import build_app
 
     model = model_of("classification")
     model.classes = tuple("abcde")

@@ -19,9 +19,9 @@ from offramp.cost import profile
 from offramp.data import Samples
 from offramp.policies.patience import Patience
 from offramp.policies.threshold import Threshold
+from offramp.protocol.http import build_app
+from offramp.protocol.page import add_page, frontier
 from offramp.serving import Service
-from offramp.serving.http import build_app
-from offramp.serving.page import add_page, frontier
 
 pytestmark = pytest.mark.slow
 

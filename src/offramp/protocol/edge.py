@@ -17,10 +17,10 @@ from offramp.engine.run import check_policy, prepared
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
-from offramp.serving.form import Form
-from offramp.serving.oip import Values, read_response, write_request
-from offramp.serving.split import FAULT, NOTHING, open_client, segments_in
-from offramp.serving.states import States
+from offramp.protocol.form import Form
+from offramp.protocol.oip import Values, read_response, write_request
+from offramp.protocol.split import FAULT, NOTHING, open_client, segments_in
+from offramp.protocol.states import States
 
 Said = tuple[Tensor, int, float]
 """An output, the exit that said it, and how sure it was."""

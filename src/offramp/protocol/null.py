@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from offramp.errors import UsageError
-from offramp.serving.oip import HEADER, read_request, write_response
+from offramp.protocol.oip import HEADER, read_request, write_response
 
 try:
     import uvicorn

@@ -25,12 +25,12 @@ from offramp.cli._app import app as verbs
 from offramp.engine.loop import Walk
 from offramp.engine.torch import TorchRuntime
 from offramp.policies.threshold import Threshold
+from offramp.protocol.edge import Edge
+from offramp.protocol.http import build_app
+from offramp.protocol.oip import STATES, read_request, write_request
+from offramp.protocol.split import NOTHING, Way, expected_seconds, seconds_here, seconds_there, way_to
+from offramp.protocol.states import States
 from offramp.serving import Refused, Service
-from offramp.serving.edge import Edge
-from offramp.serving.http import build_app
-from offramp.serving.oip import STATES, read_request, write_request
-from offramp.serving.split import NOTHING, Way, expected_seconds, seconds_here, seconds_there, way_to
-from offramp.serving.states import States
 from offramp.types import Trace
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def over_the_wire(states, k, cohort, output, score):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_policy_goes_on_in_a_service_as_in_one_place(task, sent, monkeypatch):
     """Unrounded: the same exits, the same answers, whatever the policy remembers, sent or not."""
-    monkeypatch.setattr("offramp.serving.states._SMALL", 10**9)
+    monkeypatch.setattr("offramp.protocol.states._SMALL", 10**9)
     model = model_of(task)
     x = model.input.example(N, torch.Generator().manual_seed(3))
     tried = {}

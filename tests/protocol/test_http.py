@@ -24,8 +24,8 @@ import offramp
 from offramp import UsageError
 from offramp.policies import policy_to_json
 from offramp.policies.threshold import Threshold
+from offramp.protocol.http import Limits, build_app, run_app
 from offramp.serving import Service
-from offramp.serving.http import Limits, build_app, run_app
 
 pytestmark = pytest.mark.slow
 

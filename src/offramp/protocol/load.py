@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from offramp.errors import DataError, UsageError
+from offramp.protocol.oip import read_response, write_request
 from offramp.report import bootstrap_interval
-from offramp.serving.oip import read_response, write_request
 
 try:
     import aiohttp

@@ -16,7 +16,7 @@ from offramp.engine.loop import Cohort, Segments, Walk
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
-from offramp.serving.oip import Values
+from offramp.protocol.oip import Values
 from offramp.serving.turns import Bounded
 
 _SMALL = 64

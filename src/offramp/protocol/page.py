@@ -14,7 +14,7 @@ from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, replay, spent
 from offramp.policies.threshold import Threshold
-from offramp.serving.form import Form
+from offramp.protocol.form import Form
 from offramp.serving.service import Service
 from offramp.tasks import Task
 from offramp.types import Chain, CostTable, ExitTable
@@ -71,7 +71,7 @@ def add_page(
         examples: files to choose from, by name.
     """
     model, policy = service.model, service.levels[0]
-    frame = (files("offramp.serving") / "page.html").read_text("utf-8").replace("{{name}}", html.escape(name))
+    frame = (files("offramp.protocol") / "page.html").read_text("utf-8").replace("{{name}}", html.escape(name))
     contents = list((examples or {}).values())
     shares = None if costs is None else [cost / costs.macs.static for cost in costs.in_chain().to_exit(policy.heads)]
     same = {

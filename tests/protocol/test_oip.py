@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offramp import DataError
-from offramp.serving.oip import HEADER, read_request, write_response
+from offramp.protocol.oip import HEADER, read_request, write_response
 
 PIXELS = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
 

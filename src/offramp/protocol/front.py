@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from offramp.errors import DataError
-from offramp.serving.form import Form
-from offramp.serving.metrics import Metrics
-from offramp.serving.oip import Asked, Values
+from offramp.protocol.form import Form
+from offramp.protocol.metrics import Metrics
+from offramp.protocol.oip import Asked, Values
+from offramp.protocol.states import States
 from offramp.serving.service import Answer, Service
-from offramp.serving.states import States
 
 Gone = Callable[[], Coroutine[Any, Any, None]]
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from offramp.errors import DataError, OfframpError, UsageError
-from offramp.serving.front import Front, Refuse
-from offramp.serving.http import Beside
-from offramp.serving.oip import Asked, Values, data_type, packed, unpacked
+from offramp.protocol.front import Front, Refuse
+from offramp.protocol.http import Beside
+from offramp.protocol.oip import Asked, Values, data_type, packed, unpacked
 from offramp.serving.service import Refused
 from offramp.versions import version
 

@@ -24,11 +24,11 @@ from PIL import Image
 import offramp
 from offramp import UsageError
 from offramp.policies.threshold import Threshold
+from offramp.protocol.front import Limits
+from offramp.protocol.grpc import grpc_beside
+from offramp.protocol.http import build_app
+from offramp.protocol.oip import packed
 from offramp.serving import Service
-from offramp.serving.front import Limits
-from offramp.serving.grpc import grpc_beside
-from offramp.serving.http import build_app
-from offramp.serving.oip import packed
 
 pytestmark = pytest.mark.slow
 

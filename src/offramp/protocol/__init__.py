@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: servers that speak it, and those who ask them."""
