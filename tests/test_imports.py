@@ -18,7 +18,8 @@ ORDER = [
     {"card", "artifact", "cost", "convert", "layouts", "export"},
     {"engine"},
     {"bench", "training", "report", "serving"},
-    {"pipeline", "testing", "protocol"},
+    {"pipeline", "testing", "protocol", "answers"},
+    {"cluster"},
     {"cli", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -165,6 +165,21 @@ def test_predict_with_a_file_that_is_no_image(trained, cli, photos):
     assert "3.png" in out
 
 
+def test_predict_writes_parquet(trained, cli, photos):
+    pq = pytest.importorskip("pyarrow.parquet")
+    (photos / "bad.png").write_text("not an image")
+    code, out, _ = cli(
+        "predict", "-m", trained / "model", photos, "--out", photos / "a.parquet", "--batch", 3, "--json"
+    )
+    assert code == 1
+    _, alone, _ = cli("predict", "-m", trained / "model", photos, "--json")
+    rows = pq.read_table(photos / "a.parquet").to_pylist()
+    assert [{k: v for k, v in row.items() if v is not None} for row in rows] == json.loads(out)
+    for row, other in zip(rows, json.loads(alone), strict=True):
+        assert all(row[key] == other[key] for key in other if key not in ("ms", "score"))
+        assert row["score"] == pytest.approx(other.get("score"), abs=1e-5)
+
+
 def test_bench(trained, cli):
     options = ["--batch", "1", "--batch", "8", "--images", "16", "--rounds", "2", "--device", "cpu", "--no-memory"]
     for source in (["digits"], ["--shares", ".5,.25,.25"]):
@@ -219,6 +234,9 @@ WRONG = {
     "shares text": (2, ["bench", "MODEL", "--shares", "a,b,c"], "numbers with commas"),
     "recipe": (2, ["train", "nowhere.yaml", "--out", "x"], "could not be read"),
     "device": (2, ["predict", "-m", "MODEL", "x.png", "--device", "tpu"], "auto, cpu, cuda"),
+    "engine": (2, ["predict", "-m", "MODEL", "x.png", "--out", "o", "--engine", "dask"], "--engine is local or ray"),
+    "engine's out": (2, ["predict", "-m", "MODEL", "x.png", "--engine", "ray"], "give --out"),
+    "engine's file": (2, ["predict", "-m", "x.onnx", "x.png", "--out", "o", "--engine", "ray"], "a saved model"),
 }
 if not torch.cuda.is_available():
     WRONG["gpu"] = (2, ["predict", "-m", "MODEL", "x.png", "--device", "cuda"], "torch finds")

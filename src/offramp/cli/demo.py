@@ -67,8 +67,9 @@ def _photographs(show_them: bool) -> list[dict[str, Any]]:
     """The model in the box on the two photographs that come with scikit-learn."""
     from sklearn.datasets import load_sample_images
 
+    from offramp.answers import open_model
     from offramp.artifact import load_artifact
-    from offramp.cli.predict import open_model, predict, show
+    from offramp.cli.predict import predict, show
     from offramp.engine import TorchRuntime
 
     artifact = load_artifact("cifar10")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import io
 import sys
-import time
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,41 +31,18 @@ from offramp.cli._shared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
-    from offramp._batches import Inputs
-    from offramp.engine.runtime import FileRuntime, Runtime, Session
+    from offramp.answers import Opened
+    from offramp.cluster.folder import Actors
     from offramp.inputs import Input
     from offramp.model import EarlyExitModel
     from offramp.policies import Policy
     from offramp.tasks import Task
-    from offramp.types import Chain
 
 EXAMPLE = "offramp predict photo.jpg 'more/*.png' a-folder --model my-model"
 _LONGEST = 2**30
 """How many bytes are read from stdin: more than the largest image takes where nothing is compressed."""
-
-
-class Opened(NamedTuple):
-    """What answers, and what its answers mean.
-
-    Args:
-        session: the model, opened in a runtime.
-        policy: the policy to run it with; None for its own.
-        task: what an output means.
-        input: what a file holds, and how it is prepared.
-        classes: the names of the classes.
-        chain: where the exits stand.
-        raw: whether the session takes samples as they are.
-    """
-
-    session: Session
-    policy: Policy | None
-    task: Task
-    input: Input
-    classes: Sequence[str] | None
-    chain: Chain
-    raw: bool = False
 
 
 def command(
@@ -80,27 +57,66 @@ def command(
     precision: Precision = "fp32",
     device: Device = "auto",
     threads: Threads = 0,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Write the answers as Parquet: to this file; with --engine ray to this folder."),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local; or ray: on a Ray cluster, or on all of this machine; files and --out may be at s3://… and the "
+            "like, and what stands in --out is not computed again."
+        ),
+    ] = "local",
+    actors: Annotated[int, typer.Option(help="How many models compute at once, with --engine ray.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Samples that are computed at once, with --out.", min=1)] = 64,
     json: Json = False,
 ) -> None:
-    """Label images, or what else a model reads, one by one: label, score, the exit that each left at, milliseconds.
+    """Label images, or what else a model reads: label, score, the exit that each left at, milliseconds.
 
-    A file that cannot be read is named, the others are still answered, and the exit code is 1.
+    One by one; in batches with --out. A file that cannot be read is named, the others are still answered, and the exit
+    code is 1.
     """
     from offramp._progress import track
+    from offramp.answers import open_file, open_model
+    from offramp.engine import open_runtime
+    from offramp.errors import UsageError
 
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine is local or ray, not {engine!r}")
+    if engine == "ray":
+        if out is None or is_file(model):
+            raise UsageError("--engine ray answers with a saved model, not a file, and into a folder: give --out")
+        from offramp.cluster import folder
+
+        artifact = ready(model, "cpu", threads)
+        rule = chosen_policy(artifact, policy, threshold)
+        where = "cpu" if device == "auto" else device
+        _on_ray(
+            artifact.model,
+            rule,
+            inputs,
+            out,
+            folder.Actors(actors, runtime, precision, where, max(threads, 1), batch),
+            json,
+        )
+        return
     if is_file(model):
-        opened = open_file(model, file_runtime(runtime, precision, threads), policy, threshold)
+        session = file_runtime(runtime, precision, threads).open(model)
+        opened = open_file(session, chosen_numbers(session.file.policy, policy, threshold))
     else:
-        from offramp.engine import open_runtime
-
         artifact = ready(model, device, threads)
         rule = chosen_policy(artifact, policy, threshold)
         opened = open_model(artifact.model, rule, open_runtime(runtime, precision, threads))
     files = list(expand(inputs, opened.input.suffixes))
-    rows = predict(opened, track(files, "predicting", len(files)))
+    rows = predict(opened, track(files, "predicting", len(files)), 1 if out is None else batch)
+    if out is not None:
+        from offramp.answers.table import schema_of, write_rows
+
+        write_rows(Path(out), rows, schema_of(opened))
     if json:
         emit(rows)
-    else:
+    elif out is None:
         show(opened.task, rows)
     for row in rows:
         if "error" in row:
@@ -109,27 +125,34 @@ def command(
         raise typer.Exit(1)
 
 
-def open_model(model: EarlyExitModel, policy: Policy, runtime: Runtime) -> Opened:
-    """A model with a policy."""
-    session = runtime.dynamic(model, policy)
-    return Opened(session, None, model.task, model.input, model.classes, model.chain)
+def _on_ray(model: EarlyExitModel, policy: Policy, inputs: list[str], out: str, actors: Actors, json: bool) -> None:
+    from dataclasses import asdict
+
+    from offramp.cluster.folder import answer_files, files_in
+
+    suffixes, files = model.input.suffixes, []
+    for name in inputs:
+        far = "://" in name
+        files += files_in(name, suffixes) if far else [str(Path(f).absolute()) for f in expand([name], suffixes)]
+    done = answer_files(model, policy, files, out, actors)
+    if json:
+        emit(asdict(done))
+    else:
+        typer.echo(f"{out}: {done.now} answered now, {done.before} before; {done.errors} files could not be read")
+    if done.errors:
+        raise typer.Exit(1)
 
 
-def open_file(path: Path, runtime: FileRuntime, policy: Path | None, threshold: float | None) -> Opened:
-    """An exported file, with its own policy's numbers or with others."""
-    from offramp.tasks import get_task
+def predict(opened: Opened, files: Iterable[str], batch: int = 1) -> list[dict[str, Any]]:
+    """A row for each file, computed ``batch`` at a time."""
+    from offramp.answers import answered
 
-    session = runtime.open(path)
-    about, rule = session.file.about, chosen_numbers(session.file.policy, policy, threshold)
-    task = get_task(about["task"])
-    return Opened(session, rule, task, session.file.input, about["classes"], session.file.chain, session.raw)
-
-
-def predict(opened: Opened, files: Iterable[str]) -> list[dict[str, Any]]:
-    """An answer for each file, or the error in its place."""
-    opened.session(opened.input.example(1, raw=opened.raw), opened.policy)  # the first run is slow, and no file's own
-    prepare = opened.input.raw if opened.raw else partial(_alone, opened.input.transform())
-    return [_answer(opened, prepare, file) for file in files]
+    opened.warm()
+    names = iter(files)
+    rows = []
+    while some := list(islice(names, batch)):
+        rows += answered(opened, some, partial(_open, reads=opened.input))
+    return rows
 
 
 def show(task: Task, rows: list[dict[str, Any]]) -> None:
@@ -160,36 +183,6 @@ def expand(inputs: list[str], suffixes: Collection[str]) -> list[str]:
 
 def _is_glob(name: str) -> bool:
     return not Path(name).exists() and glob.has_magic(name)
-
-
-def _answer(opened: Opened, prepare: Callable[[Any], Inputs], file: str) -> dict[str, Any]:
-    from offramp.errors import DataError
-
-    try:
-        x = prepare(_open(file, opened.input))
-        start = time.perf_counter()
-        trace = opened.session(x, opened.policy)
-        answer = opened.task.answer(trace.output)[0].item()
-        spent = time.perf_counter() - start
-    except DataError as error:
-        return {"input": file, "error": str(error)}
-    left = int(trace.exit[0])
-    return {
-        "input": file,
-        "label": answer if opened.classes is None else opened.classes[int(answer)],
-        "score": float(trace.score[0]),
-        "exit": left,
-        "after": opened.chain.after[left],
-        **({"path": opened.chain.paths[left]} if opened.chain.num_paths > 1 else {}),
-        "ms": 1000 * spent,
-    }
-
-
-def _alone(transform: Callable[[Any], Inputs], sample: Any) -> Inputs:
-    """A batch of one."""
-    from offramp._batches import each
-
-    return each(lambda part: part[None], transform(sample))
 
 
 def _open(file: str, reads: Input) -> Any:

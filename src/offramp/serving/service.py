@@ -240,6 +240,11 @@ class Service:
                 raise UsageError("the policies of one service are of one kind, read one score and ask the same exits")
         self.levels = (policy, *relaxed)
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is somebody who computes."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def close(self) -> None:
         """Let nobody in any more, and come back when everybody inside is answered."""
         with self._lock:
