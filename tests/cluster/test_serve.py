@@ -13,6 +13,8 @@ MANIFEST = Path(__file__).parents[2] / "deploy" / "rayservice.yaml"
 
 PROGRAM = """
 import json
+import os
+import signal
 import sys
 import time
 
@@ -23,7 +25,7 @@ from ray import serve
 from ray.serve.context import _get_global_client as client_of_serve
 from ray.serve.schema import ServeDeploySchema
 from ray.util.state import list_actors
-from tritonclient.http import InferenceServerClient, InferInput
+from tritonclient.http import InferenceServerClient, InferenceServerException, InferInput
 
 import offramp
 from offramp.policies import policy_to_json
@@ -60,6 +62,13 @@ def ask(**parameters):
     return client.infer("box", [images], **parameters)
 
 
+def answered():
+    try:
+        return exits()
+    except InferenceServerException:
+        return False
+
+
 def exits():
     return {k for _ in range(6) for k in ask().as_numpy("exit").tolist()}
 
@@ -81,6 +90,10 @@ for threshold, expected in ((1.0, {4}), (0.0, {0})):
 run({})
 until(lambda: exits() == own)
 told["replicas then"] = actors()
+os.kill(next(actor.pid for actor in list_actors(detail=True) if actor.actor_id == actors()[0]), signal.SIGKILL)
+until(lambda: len(actors()) == 2 and actors() != told["replicas"])
+until(answered)
+told["exits of another replica"] = sorted(exits() ^ own)
 try:
     ask(timeout=1)
 except Exception as error:
@@ -90,7 +103,7 @@ print(json.dumps(told))
 
 
 @pytest.mark.slowest
-def test_replicas_answer_the_protocol_and_take_up_policies_as_they_run(tmp_path):
+def test_replicas_answer_the_protocol_take_up_policies_as_they_run_and_are_replaced_when_killed(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     done = subprocess.run(
@@ -103,4 +116,5 @@ def test_replicas_answer_the_protocol_and_take_up_policies_as_they_run(tmp_path)
     assert told["labels"] == told["expected"]
     assert len(told["replicas"]) == 2
     assert told["replicas"] == told["replicas then"]
+    assert told["exits of another replica"] == []
     assert "too short" in told["too late"]

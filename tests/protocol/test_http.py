@@ -3,22 +3,20 @@
 import base64
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import model_of
 from PIL import Image
+from servers import start
 
 import offramp
 from offramp import UsageError
@@ -248,22 +246,6 @@ def server(model, tmp_path_factory):
     assert "Traceback" not in process.communicate(timeout=30)[1]
 
 
-def start(folder: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = [sys.executable, "-m", "offramp", "serve", str(folder), "--port", str(port), "--device", "cpu"]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1)
-            return process, f"127.0.0.1:{port}"
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.1)
-    raise AssertionError("it did not start")
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_tritons_client_is_answered(server, model):
     from tritonclient.http import InferenceServerClient, InferenceServerException, InferInput, InferRequestedOutput
@@ -341,43 +323,3 @@ def test_callers_that_go_away_take_nobody_with_them(server, model):
     else:
         raise AssertionError("samples of callers who went away are still inside")
     assert 'offramp_requests_total{model="m",outcome="error"} 0.0' in metrics
-
-
-def test_on_sigterm_those_inside_are_answered_first(model, tmp_path):
-    offramp.save(model, tmp_path / "m", policy=POLICY)
-    process, address = start(tmp_path / "m")
-    body = json.dumps(prepared(model.input.example(32), parameters={"threshold": 1.0})).encode()
-    answered, refused, lost, stop = [], [], [], threading.Event()
-
-    def call():
-        while not stop.is_set():
-            try:
-                with urllib.request.urlopen(
-                    urllib.request.Request(f"http://{address}{INFER}", body), timeout=30
-                ) as reply:
-                    answered.append(len(json.loads(reply.read())["outputs"][0]["data"]))
-            except urllib.error.HTTPError as error:
-                refused.append(error.code)
-            except ConnectionRefusedError:
-                return
-            except urllib.error.URLError as error:
-                if isinstance(error.reason, ConnectionRefusedError | ConnectionResetError):
-                    return  # it had not been read
-                lost.append(repr(error))
-                return
-            except Exception as error:
-                lost.append(repr(error))
-                return
-
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    time.sleep(1.0)
-    process.send_signal(signal.SIGTERM)
-    for caller in callers:
-        caller.join(30)
-    stop.set()
-    assert "Traceback" not in process.communicate(timeout=30)[1]
-    assert process.returncode in (0, -signal.SIGTERM)
-    assert answered
-    assert not lost

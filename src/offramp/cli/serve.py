@@ -98,7 +98,7 @@ def command(
     err.print(
         f"{called} is served at {scheme}://{host}:{port}/v2/models/{called}, with a page at {scheme}://{host}:{port}/"
     )
-    run_app(app, host, port, *tls)
+    run_app(app, host, port, *tls, seconds)
 
 
 def _examples(model: EarlyExitModel, folder: Path | None) -> dict[str, bytes]:

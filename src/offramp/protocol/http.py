@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -106,6 +108,7 @@ def run_app(
     certificate: Path | None = None,
     private_key: Path | None = None,
     client_authority: Path | None = None,
+    seconds: float = Limits.seconds,
 ) -> None:
     """Serve an application until SIGTERM or SIGINT; requests that were begun are answered first.
 
@@ -116,6 +119,7 @@ def run_app(
         certificate: for HTTPS, with ``private_key``.
         private_key: of the certificate.
         client_authority: callers have to show a certificate of it, if it is given.
+        seconds: that callers have then to send the rest and to take their answer, after which they are cut off.
 
     Raises:
         UsageError: a certificate without its key, or an authority without a certificate.
@@ -131,6 +135,7 @@ def run_app(
         ssl_keyfile=private_key,
         ssl_ca_certs=None if client_authority is None else str(client_authority),
         ssl_cert_reqs=ssl.CERT_NONE if client_authority is None else ssl.CERT_REQUIRED,
+        timeout_graceful_shutdown=math.ceil(seconds),
     )
 
 
@@ -238,14 +243,18 @@ class _Routes:
         if not _is_size(length) or int(length) > self.front.limits.body:
             raise Refuse(413, sentence)
         parts, found = [], 0
+        seconds = self.front.limits.seconds
         try:
-            async for part in request.stream():
-                found += len(part)
-                if found > self.front.limits.body:
-                    raise Refuse(413, sentence)
-                parts.append(part)
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    found += len(part)
+                    if found > self.front.limits.body:
+                        raise Refuse(413, sentence)
+                    parts.append(part)
         except ClientDisconnect as error:
             raise Refuse(499, "the caller went away") from error
+        except TimeoutError as error:
+            raise Refuse(408, f"the request did not come within {seconds:g} s") from error
         return b"".join(parts)
 
 
