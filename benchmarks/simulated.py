@@ -1,16 +1,19 @@
 """Is the scheduler under a virtual clock what it is live? The same arrivals, limits and images, both ways.
 
 A service in this process answers real images that arrive at given times; then ``simulate`` is given the same arrivals
-and limits, where the policy lets each image go (from the exit table), and what batches take (from the service's own
-lines, after a first load). Loads are multiples of what the model carries with its exits. Last, a million requests are
-simulated against the clock.
+and limits, where the policy lets each image go (from the exit table), the service's own lines as they were before, and
+what batches took: for each one the seconds of one of the same size, drawn from those of the service. Loads are
+multiples of what the model carries with its exits in full batches. Last, a million requests are simulated against the
+clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from offramp.policies import replay
 from offramp.serving import Line, Log, Refused, Scheduler, Service, simulate
 from offramp.serving.arrivals import PROCESSES
 
+_RESERVE = 0.002
+"""Seconds from an answer at its deadline to whoever waits for it, who is in time then."""
 _WARM_UP = 400
 """Requests that count in neither."""
 
@@ -37,7 +42,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.3, 0.7, 1.0, 1.5])
-    parser.add_argument("--deadline-ms", type=float, default=60.0)
+    parser.add_argument("--deadline-ms", type=float, help="eight times what one image takes to the end if not given")
     parser.add_argument("--million", type=int, default=1_000_000, help="requests of the last simulation")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -49,17 +54,20 @@ def main() -> None:
     images = [x for x, _ in track(Prepared(chosen, model.input), "images", len(chosen))]
     table = offramp.tabulate(model, loader(chosen, model.input, 64))
     goes = replay(policy, table).exit.numpy()
-    limit, rows = args.deadline_ms / 1e3, []
+    rows, limit = [], None if args.deadline_ms is None else args.deadline_ms / 1e3
     for kind in PROCESSES:
         for load in args.loads:
-            with Service(model, policy) as service:
-                carries = 1 / _seconds_each(service.scheduler.lines, goes)
+            with Service(model, policy, reserve=_RESERVE) as service:
+                own = service.scheduler
+                limit = limit or 8 * sum(line.seconds(1) for line in own.lines.values())
+                carries = 1 / _seconds_each(own.lines, goes)
                 due = PROCESSES[kind](load * carries, args.requests, 0)
                 _live(service, images, due[:_WARM_UP], limit)
-                lines = {k: _now(line) for k, line in service.scheduler.lines.items()}
-                live = _live(service, images, due, limit)
-                asked = Scheduler({k: _now(line) for k, line in lines.items()}, most=service.scheduler.most)
-            thought = simulate(asked, due, np.full(len(due), limit), goes[None, : len(due)])
+                lines = {k: line.copy() for k, line in own.lines.items()}
+                with seen(own) as batches:
+                    live = _live(service, images, due, limit)
+            asked = Scheduler({k: line.copy() for k, line in lines.items()}, most=own.most, reserve=_RESERVE)
+            thought = simulate(asked, due, np.full(len(due), limit), goes[None, : len(due)], Drawn(batches))
             row = {"arrivals": kind, "load": load, "live": _of(live, limit), "simulated": _of(thought, limit)}
             rows.append(row)
             say(f"{kind} {load}: {row['live']} {row['simulated']}")
@@ -67,15 +75,52 @@ def main() -> None:
     at = PROCESSES["poisson"](1.5 * carries, n, 1)
     exits = np.random.default_rng(2).choice(goes, n)
     begun = time.perf_counter()
-    simulate(Scheduler({k: _now(line) for k, line in lines.items()}), at, np.full(n, limit), exits[None])
+    simulate(Scheduler({k: line.copy() for k, line in lines.items()}), at, np.full(n, limit), exits[None])
     publish(
         "simulated",
         {
-            "settings": {**vars(args), "model": str(args.model), "data": splits.record},
+            "settings": {**vars(args), "deadline_ms": 1e3 * limit, "model": str(args.model), "data": splits.record},
             "rows": rows,
             "many": {"requests": n, "load": 1.5, "seconds": time.perf_counter() - begun},
         },
     )
+
+
+class Drawn:
+    """Seconds of batches, drawn from those that were seen: of the same size, or the next that was.
+
+    Args:
+        batches: exit, size and seconds of each.
+    """
+
+    def __init__(self, batches: Sequence[tuple[int, int, float]]) -> None:
+        self._random = np.random.default_rng(0)
+        self._seconds: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for k, n, seconds in batches:
+            self._seconds[k][n].append(seconds)
+
+    def __call__(self, k: int, n: int) -> float:
+        """Seconds of a batch of ``n`` to exit ``k``."""
+        sizes = self._seconds[k]
+        nearest = min(sizes, key=lambda size: abs(size - n))
+        return float(self._random.choice(sizes[nearest]) * n / nearest)
+
+
+@contextmanager
+def seen(scheduler: Scheduler) -> Iterator[list[tuple[int, int, float]]]:
+    """Exit, size and seconds of the batches that a scheduler is told of meanwhile."""
+    found: list[tuple[int, int, float]] = []
+    computed = scheduler.computed
+
+    def noted(k: int, batch: Sequence[Any], stays: Sequence[bool], now: float, seconds: float) -> Any:
+        found.append((k, len(batch), seconds))
+        return computed(k, batch, stays, now, seconds)
+
+    scheduler.computed = noted  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        scheduler.computed = computed  # type: ignore[method-assign]
 
 
 def _live(service: Service, images: list[torch.Tensor], due: np.ndarray, limit: float) -> Log:
@@ -97,13 +142,6 @@ def _live(service: Service, images: list[torch.Tensor], due: np.ndarray, limit: 
     for i, future in futures:
         exit_[i] = future.result().exit
     return Log(exit_, ended - due)
-
-
-def _now(line: Line) -> Line:
-    """A line with the pace of another, as it is now."""
-    found = Line(line.a, line.b)
-    found.pace, found.spread = line.pace, line.spread
-    return found
 
 
 def _seconds_each(lines: Mapping[int, Line], goes: np.ndarray) -> float:

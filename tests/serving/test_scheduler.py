@@ -174,6 +174,39 @@ def test_lines_go_through_what_was_measured_and_follow_what_is():
     assert line.careful(8) > 1.2 * line.seconds(8)
 
 
+def test_a_line_that_was_measured_wrongly_is_set_right_by_batches_of_other_sizes():
+    rng = np.random.default_rng(0)
+    line = Line(3e-3, 1e-4)
+    for n in rng.integers(1, 9, 300):
+        line.saw(int(n), (1e-3 * n + 6e-3) * (1 + 0.1 * rng.standard_normal()))
+    for n in (1, 4, 8):
+        assert line.seconds(n) == pytest.approx(1e-3 * n + 6e-3, rel=0.12)
+    assert 4 * 0.05 < line.careful(4) / line.seconds(4) - 1 < 4 * 0.12
+    other = line.copy()
+    other.saw(1, 1.0)
+    assert other.seconds(1) > 2 * line.seconds(1)
+
+
+@pytest.mark.parametrize("seconds", [[0.01] * 9, [1e-9] * 9, [1.0, 1e-6] * 9])
+def test_no_times_make_a_line_fall_below_nothing(seconds):
+    line = Line(1e-3, 5e-4)
+    for n, each in enumerate(seconds, 1):
+        line.saw(n, each)
+        assert line.slope > 0
+        assert line.base >= 0
+
+
+def test_answers_are_worth_more_than_depth():
+    """Batches that cost much more than their samples, at twice what can be carried to the end."""
+    shares = []
+    for load in (1.0, 2.0):
+        arrivals, limit, exits = requests(10_000, load * 1.5e-3 / 6e-3, [0.2])
+        log = simulate(scheduler(a=2e-3, b=5e-3), arrivals, limit, exits)
+        shares.append((log.exit >= 0).mean())
+    assert shares[0] > 0.99
+    assert shares[1] > 0.6
+
+
 @pytest.mark.parametrize("wrong", [{"a": 0.0}, {"a": float("nan")}, {"b": -1.0}, {"largest": 0}, {"reserve": -1.0}])
 def test_sizes_and_times_that_cannot_be_are_refused(wrong):
     with pytest.raises(UsageError):

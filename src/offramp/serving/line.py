@@ -9,16 +9,22 @@ import numpy as np
 from offramp.errors import UsageError
 
 _WEIGHT = 1 / 16
-"""Of the newest batch in what is remembered."""
+"""Of the newest batch in the pace and the spread that are remembered."""
+_SLOWER = 1 / 32
+"""Of the newest batch in the line that is remembered."""
 _CAREFUL = 4.0
 """Mean deviations above the mean that a careful estimate lies, as TCP waits for an answer (RFC 6298)."""
+_ANCHORS = (1, 8)
+"""Sizes at which the line as measured counts as one batch each, at today's pace: batches of one size alone say nothing
+of others."""
 
 
 class Line:
-    """Seconds of a batch of ``n`` samples: ``(a · n + b) · pace``.
+    """Seconds of a batch of ``n`` samples: ``slope · n + base``, measured once, and fitted to what batches take since.
 
-    The shape is measured once; the pace, 1 at first, follows what batches take since. BentoML fits a and b of a whole
-    model to the last 50 batches; with batches of nearly one size that says nothing of either (our choice).
+    The fit is least squares of relative errors, in which old batches count less and less, and the measured line at the
+    current pace counts as two batches. BentoML fits a and b of a whole model to the last 50 batches; with batches of
+    nearly one size that says nothing of either (the two are our choice).
 
     Args:
         a: seconds a sample, above 0.
@@ -28,13 +34,16 @@ class Line:
         UsageError: other values.
     """
 
-    __slots__ = ("a", "b", "pace", "spread")
+    __slots__ = ("_sums", "a", "b", "base", "pace", "slope", "spread")
 
     def __init__(self, a: float, b: float = 0.0) -> None:
         if not (0 < a < float("inf") and 0 <= b < float("inf")):
             raise UsageError(f"a batch takes {a} s a sample and {b} s more; that is above 0, and 0 or more")
         self.a, self.b = a, b
+        self.slope, self.base = a, b
         self.pace, self.spread = 1.0, 0.0
+        self._sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+        """Of the weights, and with them of n, n², t and n · t."""
 
     @classmethod
     def through(cls, points: Iterable[tuple[int, float]]) -> Line:
@@ -45,13 +54,24 @@ class Line:
             a, b = float(sizes @ seconds / (sizes @ sizes)), 0.0
         return cls(float(a), float(b))
 
+    def copy(self) -> Line:
+        """The same, as it is now."""
+        found = Line(self.a, self.b)
+        for name in ("slope", "base", "pace", "spread", "_sums"):
+            setattr(found, name, getattr(self, name))
+        return found
+
     def seconds(self, n: int) -> float:
         """What a batch of ``n`` takes on average."""
-        return self.at_first(n) * self.pace
+        return self.slope * n + self.base
 
     def careful(self, n: int) -> float:
         """What it hardly ever takes longer than."""
-        return self.at_first(n) * (self.pace + _CAREFUL * self.spread)
+        return self.seconds(n) + self.doubtful(n)
+
+    def doubtful(self, n: int) -> float:
+        """How much longer than on average that is."""
+        return self.seconds(n) * _CAREFUL * self.spread
 
     def at_first(self, n: int) -> float:
         """What it took when it was measured."""
@@ -62,9 +82,28 @@ class Line:
         shows nothing new. Without this one long pause would keep everybody out for ever."""
         self.spread -= _WEIGHT * self.spread
         self.pace += _WEIGHT * (1 - self.pace)
+        self._sums = tuple((1 - _WEIGHT) * each for each in self._sums)
+        self._fit()
 
     def saw(self, n: int, seconds: float) -> None:
         """A batch of ``n`` has taken so many seconds."""
-        found = seconds / self.at_first(n)
-        self.spread += _WEIGHT * (abs(found - self.pace) - self.spread)
-        self.pace += _WEIGHT * (found - self.pace)
+        expected, first = self.seconds(n), self.at_first(n)
+        self.spread += _WEIGHT * (abs(seconds - expected) / expected - self.spread)
+        self.pace += _WEIGHT * (seconds / first - self.pace)
+        new = (1.0, n, n * n, seconds, n * seconds)
+        self._sums = tuple((1 - _SLOWER) * old + each / first**2 for old, each in zip(self._sums, new, strict=True))
+        self._fit()
+
+    def _fit(self) -> None:
+        w, n, nn, t, nt = self._sums
+        for size in _ANCHORS:
+            at = self.at_first(size)
+            w, n, nn = w + at**-2, n + size * at**-2, nn + size**2 * at**-2
+            t, nt = t + self.pace / at, nt + size * self.pace / at
+        slope = (w * nt - n * t) / (w * nn - n * n)
+        base = (t - slope * n) / w
+        if base < 0:
+            slope, base = nt / nn, 0.0
+        if slope <= 0:
+            slope, base = self.pace * self.a, self.pace * self.b
+        self.slope, self.base = slope, base

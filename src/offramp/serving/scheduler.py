@@ -48,7 +48,8 @@ class Scheduler:
     - **Admission**: whoever waits for a first answer has a place in a plan, batch by batch, as if nothing else were
       computed from now on. A sample is let in if by careful estimates everybody in it is still in time.
     - **Choice**: the deepest exit with a full batch, else the deepest before which anybody stands, as long as the plan
-      can wait so long; else the plan's next batch. No batch is larger than its most urgent sample can wait for.
+      can wait so long and for as many again as are in it, who may come meanwhile; else the plan's next batch. No batch
+      is larger than its most urgent sample can wait for.
     - **Deadlines**: who has an answer and no time for the next is answered with the one there is.
 
     So a sample that is let in is late only if a batch takes longer than a careful estimate says.
@@ -99,7 +100,7 @@ class Scheduler:
         self._unanswered.insert(place, job.deadline)
         if not self._in_time(free):
             del self._unanswered[place]
-            soonest = free + self._careful(1) + self.reserve
+            soonest = free + self._slowest().careful(1) + self.reserve
             if soonest > job.deadline:
                 for k in self._first:
                     if not self.inside and now + self.lines[k].at_first(1) + self.reserve <= job.deadline:
@@ -220,7 +221,8 @@ class Scheduler:
         if not urgent or deepest in urgent:
             return deepest
         takes = self.lines[deepest].careful(min(len(self._queues[deepest]), self.largest))
-        return deepest if self._in_time(now + takes) else min(urgent, key=lambda k: self._queues[k][0])
+        others = self._slowest().careful(min(len(self._unanswered), self.largest))  # who come meanwhile
+        return deepest if self._in_time(now + takes + others) else min(urgent, key=lambda k: self._queues[k][0])
 
     def _batch(self, k: int, now: float, ended: list[Job]) -> list[Job]:
         """The most urgent before an exit, as many as the first of them can wait for; who has no time for it ends."""
@@ -244,20 +246,26 @@ class Scheduler:
             batch.append(job)
         return batch
 
-    def _careful(self, n: int) -> float:
-        """Careful seconds of a batch to its first answer."""
-        return max(self.lines[k].careful(n) for k in self._first)
+    def _slowest(self) -> Line:
+        """Of batches to a first answer, the one that may take longest."""
+        return max((self.lines[k] for k in self._first), key=lambda line: line.careful(1))
 
     def _in_time(self, free: float) -> bool:
-        """Whether the plan of first answers holds if it begins then."""
-        one, two = self._careful(1), self._careful(2)
-        place, end, waiting = 0, free + self.reserve, self._unanswered
+        """Whether the plan of first answers holds if it begins then.
+
+        Each batch may take as long as it hardly ever does; what those before it may take beyond their means adds up as
+        the square root of the sum of squares, as it does where they are independent.
+        """
+        line = self._slowest()
+        one, two = line.careful(1), line.careful(2)
+        place, end, doubt, waiting = 0, free + self.reserve, 0.0, self._unanswered
         while place < len(waiting):
-            room = self._room(waiting[place] - end, one, two)
+            room = self._room(waiting[place] - end - doubt, one, two)
             if room == 0:
                 return False
             room = min(room, len(waiting) - place)
-            end += one + (room - 1) * (two - one)
+            end += line.seconds(room)
+            doubt = math.hypot(doubt, line.doubtful(room))
             place += room
         return True
 
