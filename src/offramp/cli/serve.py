@@ -68,6 +68,7 @@ def command(
     from offramp.calibration import monitor
     from offramp.engine import open_runtime
     from offramp.errors import UsageError
+    from offramp.protocol.front import RESERVE
     from offramp.protocol.http import Limits, build_app, run_app
     from offramp.protocol.page import add_page
     from offramp.serving import Service, ladder
@@ -81,7 +82,7 @@ def command(
     rule = chosen_policy(artifact, policy, threshold)
     levels = (rule,) if strictest is None else ladder(rule, strictest)
     runtime = open_runtime("torch", precision, threads)
-    service = Service(artifact.model, levels[0], levels[1:], runtime, batch, queue)
+    service = Service(artifact.model, levels[0], levels[1:], runtime, batch, queue, RESERVE)
     called = Path(model).name if name is None else name
     tls = certificate, private_key, client_authority
     beside = []

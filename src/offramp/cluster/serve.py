@@ -18,6 +18,7 @@ from offramp.artifact import load_artifact
 from offramp.engine import open_runtime
 from offramp.errors import UsageError
 from offramp.policies import Policy, load_policy, policy_from_json
+from offramp.protocol.front import RESERVE
 from offramp.protocol.http import Limits, build_app
 from offramp.serving import Service, ladder
 
@@ -77,7 +78,9 @@ class Served:
         self.args = args
         self.levels = self._levels(policy)
         runtime = open_runtime("torch", args.precision, args.threads)
-        self.service = Service(artifact.model, self.levels[0], self.levels[1:], runtime, args.batch, args.queue)
+        self.service = Service(
+            artifact.model, self.levels[0], self.levels[1:], runtime, args.batch, args.queue, RESERVE
+        )
 
     def __serve_build_asgi_app__(self) -> Any:
         name = self.args.name or Path(self.args.model).name

@@ -17,6 +17,8 @@ from offramp.protocol.oip import Asked, Values
 from offramp.protocol.states import States
 from offramp.serving.service import Answer, Service
 
+RESERVE = 0.003
+"""Seconds that an answer has from the service to whoever asked, on the loopback: an answer at its deadline is in time."""
 Gone = Callable[[], Coroutine[Any, Any, None]]
 
 

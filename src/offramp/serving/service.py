@@ -125,6 +125,8 @@ class Service:
         self._closing = self._done = False
         self._batch: list[Job] = []
         """What is being computed."""
+        self._since = 0.0
+        """When whoever computes had nothing else to do any more: what lies between two batches is part of the second."""
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)]
         for thread in self._threads:
             thread.start()
@@ -295,6 +297,7 @@ class Service:
                 if self._closing:
                     return None
                 self._work.wait()
+                self._since = self.clock()
             k, batch, ended = chosen
             self._batch = batch
             for job in batch:
@@ -318,6 +321,7 @@ class Service:
             with self._lock:
                 for job in batch:
                     self.scheduler.retract(job)
+                self._since = self.clock()
             for each in held:
                 _tell(each.future.set_exception, error)
             return
@@ -330,7 +334,8 @@ class Service:
             for place, at in found.sent.items():
                 self.scheduler.send(batch[place], min(later for later in self._ways if later >= at))
             computed = [batch[place] for place in found.computed]
-            left = self.scheduler.computed(k, computed, found.stays, now, now - begun)
+            left = self.scheduler.computed(k, computed, found.stays, now, now - self._since)
+            self._since = now
         self._answer(left, stopped=False)
 
     def _watch(self) -> None:
