@@ -18,7 +18,7 @@ from offramp.protocol.states import States
 from offramp.serving.service import Answer, Service
 
 RESERVE = 0.003
-"""Seconds that an answer has from the service to whoever asked, on the loopback: an answer at its deadline is in time."""
+"""Seconds from an answer at its deadline to whoever asked, on the loopback, who is in time then."""
 Gone = Callable[[], Coroutine[Any, Any, None]]
 
 

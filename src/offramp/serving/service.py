@@ -126,7 +126,7 @@ class Service:
         self._batch: list[Job] = []
         """What is being computed."""
         self._since = 0.0
-        """When whoever computes had nothing else to do any more: what lies between two batches is part of the second."""
+        """When whoever computes was free again: what lies between two batches is part of the second."""
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)]
         for thread in self._threads:
             thread.start()
