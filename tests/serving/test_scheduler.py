@@ -196,6 +196,24 @@ def test_no_times_make_a_line_fall_below_nothing(seconds):
         assert line.base >= 0
 
 
+def test_what_handing_over_takes_is_kept_free_and_one_stall_is_forgotten():
+    own = scheduler(reserve=1e-3)
+    assert own.reserve == 1e-3
+    for seconds in (4e-3, 6e-3) * 100:
+        own.handed(seconds)
+    assert 1e-3 + 6e-3 < own.reserve < 1e-3 + 12e-3
+    own.handed(2.0)
+    assert own.admit(Job(0.02), 0.0).startswith("too short")
+    for number in range(200):
+        if own.admit(Job(0.02, number), 0.0) is None:
+            break
+    else:
+        raise AssertionError("one stall keeps everybody out for ever")
+    log = simulate(scheduler(reserve=5e-3), *requests(2_000, 2.0, [0.05]))
+    let_in = log.exit >= 0
+    assert (log.seconds[let_in] <= 0.045 + 1e-9).all()
+
+
 def test_answers_are_worth_more_than_depth():
     """Batches that cost much more than their samples, at twice what can be carried to the end."""
     shares = []

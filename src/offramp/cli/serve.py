@@ -68,7 +68,7 @@ def command(
     from offramp.calibration import monitor
     from offramp.engine import open_runtime
     from offramp.errors import UsageError
-    from offramp.protocol.front import RESERVE
+    from offramp.protocol import RESERVE
     from offramp.protocol.http import Limits, build_app, run_app
     from offramp.protocol.page import add_page
     from offramp.serving import Service, ladder

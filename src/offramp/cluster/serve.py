@@ -18,7 +18,7 @@ from offramp.artifact import load_artifact
 from offramp.engine import open_runtime
 from offramp.errors import UsageError
 from offramp.policies import Policy, load_policy, policy_from_json
-from offramp.protocol.front import RESERVE
+from offramp.protocol import RESERVE
 from offramp.protocol.http import Limits, build_app
 from offramp.serving import Service, ladder
 

@@ -17,8 +17,6 @@ from offramp.protocol.oip import Asked, Values
 from offramp.protocol.states import States
 from offramp.serving.service import Answer, Service
 
-RESERVE = 0.003
-"""Seconds from an answer at its deadline to whoever asked, on the loopback, who is in time then."""
 Gone = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -134,4 +132,6 @@ class Front:
             left.cancel()
             waiting.cancel()
         self.metrics.answered(answers)
-        return self.form.outputs(answers)
+        outputs = self.form.outputs(answers)
+        self.service.handed(answers)
+        return outputs

@@ -59,7 +59,7 @@ class Scheduler:
         first: the exits that may be somebody's first; the lowest if not given.
         largest: samples in a batch.
         most: samples inside at once.
-        reserve: seconds between an answer and whoever waits for it.
+        reserve: seconds between an answer and whoever waits for it, beside what ``handed`` tells of.
 
     Raises:
         UsageError: no exits, sizes below 1, or a reserve below 0.
@@ -75,7 +75,9 @@ class Scheduler:
     ) -> None:
         if not lines or min(largest, most) < 1 or not reserve >= 0:
             raise UsageError("a scheduler has exits, batches of one sample or more, and no reserve below 0")
-        self.lines, self.largest, self.most, self.reserve = dict(sorted(lines.items())), largest, most, reserve
+        self.lines, self.largest, self.most = dict(sorted(lines.items())), largest, most
+        self._reserve, self._handing = reserve, Line(_INSTANT)
+        self._is_told = False
         exits = list(self.lines)
         self._onward = dict(pairwise(exits))
         self._to_end = {k: [self.lines[j] for j in exits if j >= k] for k in exits}
@@ -91,6 +93,16 @@ class Scheduler:
         self.inside = 0
         """Samples that have been let in and are not answered for good."""
 
+    @property
+    def reserve(self) -> float:
+        """Seconds between an answer and whoever waits for it, by a careful estimate."""
+        return self._reserve + (self._handing.careful(1) if self._is_told else 0.0)
+
+    def handed(self, seconds: float) -> None:
+        """So long it took from an answer to its being sent; at a deadline they are given so much earlier from now on."""
+        self._is_told = True
+        self._handing.saw(1, max(seconds, 0.0))
+
     def admit(self, job: Job, now: float) -> str | None:
         """Let a sample in before the lowest of the first exits, or say in a few words why not."""
         if self.inside >= self.most:
@@ -103,8 +115,9 @@ class Scheduler:
             soonest = free + self._slowest().careful(1) + self.reserve
             if soonest > job.deadline:
                 for k in self._first:
-                    if not self.inside and now + self.lines[k].at_first(1) + self.reserve <= job.deadline:
+                    if not self.inside and now + self.lines[k].at_first(1) + self._reserve <= job.deadline:
                         self.lines[k].doubt()
+                        self._handing.doubt()
                 return f"too short: a first answer takes {1e3 * (soonest - now):.3g} ms now"
             return f"busy: {len(self._unanswered)} wait for a first answer"
         job.number, self._numbers = self._numbers, self._numbers + 1

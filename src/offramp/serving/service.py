@@ -47,6 +47,7 @@ class Answer:
         stopped: whether its deadline ended it; else it left by the policy, by what was asked for it, or at the end.
         queued: seconds that it waited.
         computed: seconds that batches took which it was in.
+        at: the service's clock when it was given.
     """
 
     output: Tensor
@@ -56,6 +57,7 @@ class Answer:
     stopped: bool
     queued: float
     computed: float
+    at: float
 
 
 class _Held(Standing):
@@ -84,7 +86,7 @@ class Service:
         runtime: a name from ``offramp list runtimes`` that computes segment by segment, or such a runtime.
         largest: samples in a batch.
         most: samples inside at once.
-        reserve: seconds between an answer and whoever waits for it.
+        reserve: seconds between an answer and whoever waits for it, beside what ``handed`` tells of.
         clock: seconds, rising; replaced in tests.
 
     Raises:
@@ -223,6 +225,11 @@ class Service:
             self._rung.notify()
         return [each.future for each in held]
 
+    def handed(self, answers: Sequence[Answer]) -> None:
+        """These are being sent now: how long that took is learned, so that an answer at its deadline is in time."""
+        with self._lock:
+            self.scheduler.handed(self.clock() - max(answer.at for answer in answers))
+
     def set_policies(self, policy: Policy, relaxed: Sequence[Policy] = ()) -> None:
         """Other policies from the next batch on, for those inside too.
 
@@ -357,7 +364,7 @@ class Service:
             assert held.best is not None
             k, output, score = held.best
             waited = max(now - held.arrived - held.computed, 0.0)
-            answer = Answer(output, k, score, self.model.chain.paths[k], stopped, waited, held.computed)
+            answer = Answer(output, k, score, self.model.chain.paths[k], stopped, waited, held.computed, now)
             _tell(held.future.set_result, answer)
             if self.heard is not None and not stopped and held.threshold is None and held.last == self._last(None):
                 try:
