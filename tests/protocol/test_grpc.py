@@ -179,7 +179,7 @@ def test_the_deadline_of_the_call_is_one_of_the_request(model, monkeypatch):
     plain = module.turn
 
     def slow(*given):
-        time.sleep(0.4)
+        time.sleep(0.9)
         return plain(*given)
 
     x = model.input.example(3)

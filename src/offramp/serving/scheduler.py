@@ -99,7 +99,7 @@ class Scheduler:
         return self._reserve + (self._handing.careful(1) if self._is_told else 0.0)
 
     def handed(self, seconds: float) -> None:
-        """So long it took from an answer to its being sent; at a deadline they are given so much earlier from now on."""
+        """So long it took from an answer to its being sent; at a deadline they are given that much earlier now."""
         self._is_told = True
         self._handing.saw(1, max(seconds, 0.0))
 
