@@ -173,6 +173,10 @@ def test_predict_writes_parquet(trained, cli, photos):
     )
     assert code == 1
     _, alone, _ = cli("predict", "-m", trained / "model", photos, "--json")
+    for place, said in ((photos, "it is a folder"), (photos / "0.png" / "a.parquet", "could not be written")):
+        code, nothing, err = cli("predict", "-m", trained / "model", photos, "--out", place)
+        assert (code, nothing) == (1, "")
+        assert said in " ".join(err.split())
     rows = pq.read_table(photos / "a.parquet").to_pylist()
     assert [{k: v for k, v in row.items() if v is not None} for row in rows] == json.loads(out)
     for row, other in zip(rows, json.loads(alone), strict=True):

@@ -15,7 +15,7 @@ import offramp
 from offramp.errors import DataError, UsageError
 
 pytest.importorskip("ray")
-from offramp.cluster.folder import Actors, Done, answer_files, files_in
+from offramp.cluster.folder import Actors, Done, _reached, answer_files, files_in
 
 
 def predict(*words, code=0):
@@ -105,11 +105,16 @@ def test_a_folder_of_other_answers_is_refused(pictures, tmp_path):
         answer_files(model, policy, ["x.png"], str(answers), Actors(runtime="none such"))
 
 
-def test_files_elsewhere_are_listed_and_what_is_not_there_is_a_sentence(pictures):
+def test_files_elsewhere_are_listed_and_what_is_not_there_is_a_sentence(pictures, tmp_path):
     found = files_in(f"file://{pictures}", {".png"})
     assert len(found) == 150
     assert found[0] == f"file://{pictures}/000.png"
     assert files_in(found[3], {".png"}) == [found[3]]
+    odd = tmp_path / "a b#c%20d"
+    odd.mkdir()
+    (odd / "é ?.png").write_bytes((pictures / "000.png").read_bytes())
+    (name,) = files_in(odd.as_uri(), {".png"})
+    assert _reached(name).read() == (pictures / "000.png").read_bytes()
     for wrong in ("file:///nowhere/at/all", "gopher://x/y"):
         with pytest.raises(DataError, match="could not be read"):
             files_in(wrong, {".png"})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from offramp._files import atomic_file
 from offramp.answers.opened import Opened
-from offramp.errors import UsageError
+from offramp.errors import DataError, UsageError
 
 try:
     import pyarrow as pa
@@ -33,6 +34,18 @@ def schema_of(opened: Opened) -> pa.Schema:
         "error": pa.string(),
     }
     return pa.schema(kinds.items())
+
+
+def check_place(file: Path) -> None:
+    """Raise ``DataError`` where a file could not be written: before rows are computed, which would be lost."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+        if file.is_dir():
+            raise IsADirectoryError("it is a folder")
+    except OSError as error:
+        raise DataError(f"{file} could not be written: {error}") from error
 
 
 def write_rows(file: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:

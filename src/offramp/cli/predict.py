@@ -109,10 +109,12 @@ def command(
         rule = chosen_policy(artifact, policy, threshold)
         opened = open_model(artifact.model, rule, open_runtime(runtime, precision, threads))
     files = list(expand(inputs, opened.input.suffixes))
+    if out is not None:
+        from offramp.answers.table import check_place, schema_of, write_rows
+
+        check_place(Path(out))
     rows = predict(opened, track(files, "predicting", len(files)), 1 if out is None else batch)
     if out is not None:
-        from offramp.answers.table import schema_of, write_rows
-
         write_rows(Path(out), rows, schema_of(opened))
     if json:
         emit(rows)

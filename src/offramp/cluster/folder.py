@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import torch
 
@@ -88,7 +89,7 @@ def files_in(name: str, suffixes: Collection[str]) -> list[str]:
     found = sorted(file.path for file in inside if file.is_file and Path(file.path).suffix.lower() in suffixes)
     if not found:
         raise DataError(f"{name} holds nothing that the model reads")
-    return [f"{scheme}://{path}" for path in found]
+    return [f"{scheme}://{quote(path)}" for path in found]
 
 
 def answer_files(
@@ -116,7 +117,7 @@ def answer_files(
     schema = schema_of(open_model(model, policy, open_runtime(actors.runtime, actors.precision)))
     about = {"weights": digest(model.state_dict()), "policy": policy_to_json(policy)}
     try:
-        where, folder = fs.FileSystem.from_uri(out if "://" in out else str(Path(out).absolute()))
+        where, folder = fs.FileSystem.from_uri(out if "://" in out else Path(out).absolute().as_uri())
         where.create_dir(folder)
         _check_about(where, folder, about, out)
         written = _written(where, folder)
@@ -165,7 +166,7 @@ def _rows(model: EarlyExitModel, policy: Policy, files: Sequence[str], actors: A
         fn_constructor_args=(model.cpu(), policy, actors, schema),
         batch_size=actors.batch,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=actors.number),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors.number, initial_size=actors.number),
         num_cpus=actors.threads,
         num_gpus=int(actors.device.startswith("cuda")),
     )
