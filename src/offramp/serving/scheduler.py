@@ -52,7 +52,8 @@ class Scheduler:
       is larger than its most urgent sample can wait for.
     - **Deadlines**: who has an answer and no time for the next is answered with the one there is.
 
-    So a sample that is let in is late only if a batch takes longer than a careful estimate says.
+    So a sample that is let in is late only if the batches up to its first answer take longer than a careful estimate of
+    all of them says, or what hands it over does.
 
     Args:
         lines: for each exit that is asked, by its index, what batches take from the one before it.
