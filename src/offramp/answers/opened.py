@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from offramp._batches import Inputs, loaded
-from offramp.engine.file import FileSession
 from offramp.engine.runtime import Runtime, Session
 from offramp.errors import DataError
 from offramp.inputs import Input
@@ -17,6 +16,9 @@ from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.tasks import Task, get_task
 from offramp.types import Chain, Trace
+
+if TYPE_CHECKING:
+    from offramp.engine.file import FileSession
 
 
 class Opened(NamedTuple):
