@@ -41,6 +41,11 @@ def take(x: Any, rows: Tensor) -> Any:
     return each(lambda part: part.index_select(0, rows), x)
 
 
+def single(x: Any, i: int) -> Any:
+    """Sample ``i``, as a batch of one that shares no memory with the others."""
+    return each(lambda part: part[i : i + 1].clone(), x)
+
+
 def cat(batches: Sequence[Any]) -> Any:
     """Several batches or states, one after the other."""
     if isinstance(batches[0], tuple):

@@ -23,6 +23,7 @@ try:
     import uvicorn
     from fastapi import FastAPI, Request, Response
     from starlette.requests import ClientDisconnect
+    from starlette.routing import Route
 
     from offramp.protocol.front import Front, Gone, Limits, Refuse
     from offramp.serving.watch import Watch
@@ -72,8 +73,17 @@ def build_app(
     if watch is not None:
         front.metrics.watch(watch)
     routes = _Routes(front)
-    app = FastAPI(lifespan=life, openapi_url=None)
     model = f"/v2/models/{name}"
+    # plain routes: what FastAPI does for each request beside them is longer than all that is done here
+    answering = [
+        Route(f"{model}{path}", answer, methods=["POST"])
+        for path, answer in (
+            ("/infer", routes.infer),
+            ("/versions/1/infer", routes.infer),
+            ("/from/{k:int}/infer", routes.resume),
+        )
+    ]
+    app = FastAPI(lifespan=life, openapi_url=None, routes=answering)
     for path, answer in (
         ("/v2", routes.server),
         ("/v2/health/live", routes.live),
@@ -86,10 +96,6 @@ def build_app(
         ("/metrics", routes.numbers),
     ):
         app.add_api_route(path, answer, methods=["GET"], response_model=None)
-    for path in (f"{model}/infer", f"{model}/versions/1/infer"):
-        app.add_api_route(path, routes.infer, methods=["POST"], response_model=None)
-
-    app.add_api_route(f"{model}/from/{{k:int}}/infer", routes.resume, methods=["POST"], response_model=None)
     app.add_api_route(f"{model}/policy", routes.set_policy, methods=["PUT"], response_model=None)
     app.add_api_route(f"{model}/seconds", routes.seconds, methods=["GET"], response_model=None)
     app.add_api_route("/v2/probe", routes.probe, methods=["POST"], response_model=None)
@@ -194,8 +200,9 @@ class _Routes:
     async def infer(self, request: Request) -> Response:
         return await self._told(request, SAMPLES, self.front.outputs)
 
-    async def resume(self, request: Request, k: int) -> Response:
+    async def resume(self, request: Request) -> Response:
         """Samples that were computed up to exit ``k`` elsewhere."""
+        k = request.path_params["k"]
 
         async def resumed(asked: Asked, begun: float, gone: Gone) -> dict[str, Values]:
             return await self.front.resumed(asked, k, begun, gone)

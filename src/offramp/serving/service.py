@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offramp._batches import Inputs, count, take
+from offramp._batches import Inputs, count, single
 from offramp.engine import Runtime, open_runtime
 from offramp.engine.loop import Cohort, Segments
 from offramp.engine.run import check_policy, prepared
@@ -204,8 +204,7 @@ class Service:
 
     def _let_in(self, x: Inputs, limit: float, last: int, threshold: float | None) -> list[Future[Answer]]:
         now = self.clock()
-        one = (torch.tensor([i], device=next(self.model.parameters()).device) for i in range(count(x)))
-        held = [_Held(take(x, i), last, threshold, now) for i in one]
+        held = [_Held(single(x, i), last, threshold, now) for i in range(count(x))]
         return self._enter(held, now + limit, self.scheduler.admit)
 
     def _enter(
