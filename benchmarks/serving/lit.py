@@ -13,6 +13,7 @@ import litserve
 import torch
 
 from benchmarks.serving.network import Network
+from offramp.protocol import freeze
 
 
 class Static(litserve.LitAPI):
@@ -25,6 +26,7 @@ class Static(litserve.LitAPI):
     def setup(self, device: str) -> None:
         """Load the network, in the worker."""
         self.network = Network(self.name, self.threads)
+        freeze()
 
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe takes an annotation for a query
         """A prepared sample, ``(1, …)``, from a request's JSON."""

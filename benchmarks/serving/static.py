@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.serving.network import Network
+from offramp.protocol import freeze
 from offramp.protocol.oip import HEADER, read_request, write_response
 
 
@@ -73,4 +74,6 @@ def build(network: Network, largest: int) -> FastAPI:
 
 if __name__ == "__main__":
     name, port, threads, largest = sys.argv[1], *map(int, sys.argv[2:])
-    uvicorn.run(build(Network(name, threads), largest), port=port, log_level="warning")
+    app = build(Network(name, threads), largest)
+    freeze()
+    uvicorn.run(app, port=port, log_level="warning")

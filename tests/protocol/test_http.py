@@ -178,6 +178,13 @@ def test_who_cannot_be_answered_in_time_is_told_at_once(client, model):
     assert answer.json()["error"].startswith("too short")
 
 
+def test_who_is_refused_is_not_decoded(client, monkeypatch):
+    assert client.post(INFER, json=files(b"no image")).status_code == 400
+    monkeypatch.setattr("offramp.serving.scheduler.Scheduler.refusal", lambda *_: "full: 512 samples are inside")
+    answer = client.post(INFER, json=files(b"no image"))
+    assert (answer.status_code, answer.json()) == (503, {"error": "full: 512 samples are inside"})
+
+
 def test_a_key_is_asked_for(model):
     sent = prepared(model.input.example(1))
     with open_client(model, key="secret") as client:

@@ -1,5 +1,7 @@
 """The scheduler under a clock of its own: whoever is let in is answered once, in time, and as deep as there is time."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -134,6 +136,25 @@ def test_an_urgent_sample_goes_first_and_is_not_held_up_by_a_batch_that_is_too_l
     k, batch, ended = own.next(0.0)
     assert (k, batch[0].payload, ended) == (0, "urgent", [])
     assert own.lines[0].seconds(len(batch)) <= 0.006 < own.lines[0].seconds(len(batch) + 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_refusal_says_is_what_admit_does(seed):
+    """Whoever waits, is computed or has left meanwhile; and asking changes nothing."""
+    rng, own, now, said = np.random.default_rng(seed), scheduler(), 0.0, set()
+    for number in range(2_000):
+        now += rng.exponential(4e-4)
+        deadline = now + rng.choice([0.0005, 0.004, 0.02, math.inf])
+        before = [*own._unanswered], own.inside
+        reason = own.refusal(deadline, now)
+        assert ([*own._unanswered], own.inside) == before
+        assert own.admit(Job(deadline, number), now) == reason
+        said.add(reason and reason.split(":")[0])
+        if rng.random() < 0.3 and (chosen := own.next(now)) is not None:
+            k, batch, _ = chosen
+            now += own.lines[k].seconds(len(batch))
+            own.computed(k, batch, [k < 3 and rng.random() < 0.5 for _ in batch], now, own.lines[k].seconds(len(batch)))
+    assert said == {None, "too short", "busy"}
 
 
 def test_whom_a_sample_would_make_late_counts_too():

@@ -154,6 +154,9 @@ def test_all_samples_of_a_call_are_let_in_or_none(served):
     with pytest.raises(Refused, match="full: 6 samples are inside"):
         service.submit(x)
     assert service.scheduler.inside == 0
+    service.check_room()
+    with pytest.raises(Refused, match=r"too short: a first answer takes .* ms now"):
+        service.check_room(1e-9)
     assert len([future.result(timeout=30) for future in service.submit(x[:6])]) == 6
     with pytest.raises(Refused, match=r"too short: a first answer takes .* ms now"):
         service.submit(x[:1], limit=1e-9)
@@ -197,6 +200,8 @@ def test_whoever_is_inside_is_answered_before_it_closes_and_nobody_comes_in_afte
     assert [future.result().exit for future in futures[: -1 if gone else None]] == [3] * (160 - gone)
     with pytest.raises(Refused, match="closing"):
         service.submit(x)
+    with pytest.raises(Refused, match="closing"):
+        service.check_room()
     service.close()
 
 

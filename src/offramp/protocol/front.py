@@ -98,8 +98,9 @@ class Front:
             Refused: the service has no time.
             OfframpError: something is wrong with the request.
         """
-        x = await self._decoded(self.form.batch, asked.inputs)
         last, threshold = self.form.asked(asked.parameters)
+        self.service.check_room(self._limit(asked, begun))  # who is refused is not decoded
+        x = await self._decoded(self.form.batch, asked.inputs)
         futures = self.service.submit(x, self._limit(asked, begun), last, threshold)
         return await self._answered(futures, gone)
 

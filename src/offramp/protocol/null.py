@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from offramp.errors import UsageError
+from offramp.protocol import freeze
 from offramp.protocol.oip import HEADER, read_request, write_response
 
 try:
     import uvicorn
     from fastapi import FastAPI, Request, Response
+    from starlette.routing import Route
 except ImportError as error:
     raise UsageError("serving over HTTP needs more packages: pip install 'offramp[serve]'") from error
 
@@ -28,11 +30,19 @@ def build_null(shape: tuple[int, ...] = (3, 224, 224)) -> FastAPI:
     Args:
         shape: of a sample, as its metadata says it; files are taken too.
     """
-    app = FastAPI(openapi_url=None)
     about = [
         {"name": "image", "datatype": "BYTES", "shape": [-1]},
         {"name": "images", "datatype": "FP32", "shape": [-1, *shape]},
     ]
+
+    async def infer(request: Request) -> Response:
+        header = request.headers.get(HEADER.lower())
+        asked = read_request(await request.body(), None if header is None else int(header))
+        n = len(next(iter(asked.inputs.values())))
+        body, headers = write_response(asked, NAME, {"exit": np.zeros(n, np.int32)}, {})
+        return Response(body, headers=headers)
+
+    app = FastAPI(openapi_url=None, routes=[Route(f"/v2/models/{NAME}/infer", infer, methods=["POST"])])
 
     @app.get("/v2/models")
     async def models() -> dict[str, list[str]]:
@@ -41,14 +51,6 @@ def build_null(shape: tuple[int, ...] = (3, 224, 224)) -> FastAPI:
     @app.get(f"/v2/models/{NAME}")
     async def metadata() -> dict[str, Any]:
         return {"name": NAME, "versions": ["1"], "platform": "offramp_null", "inputs": about, "outputs": []}
-
-    @app.post(f"/v2/models/{NAME}/infer", response_model=None)
-    async def infer(request: Request) -> Response:
-        header = request.headers.get(HEADER.lower())
-        asked = read_request(await request.body(), None if header is None else int(header))
-        n = len(next(iter(asked.inputs.values())))
-        body, headers = write_response(asked, NAME, {"exit": np.zeros(n, np.int32)}, {})
-        return Response(body, headers=headers)
 
     return app
 
@@ -67,4 +69,5 @@ def null_server() -> Iterator[str]:
 
 
 def _serve(listening: socket.socket) -> None:
+    freeze()
     uvicorn.Server(uvicorn.Config(build_null(), log_level="warning")).run([listening])

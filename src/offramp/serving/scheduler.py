@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort_right
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -104,23 +104,31 @@ class Scheduler:
         self._is_told = True
         self._handing.saw(1, max(seconds, 0.0))
 
-    def admit(self, job: Job, now: float) -> str | None:
-        """Let a sample in before the lowest of the first exits, or say in a few words why not."""
+    def refusal(self, deadline: float, now: float) -> str | None:
+        """Why a sample that is due then would not be let in now, in a few words; None if it would."""
         if self.inside >= self.most:
             return f"full: {self.inside} samples are inside"
         free = max(now, self._free_at)
-        place = bisect_right(self._unanswered, job.deadline)
-        self._unanswered.insert(place, job.deadline)
-        if not self._in_time(free):
-            del self._unanswered[place]
-            soonest = free + self._slowest().careful(1) + self.reserve
-            if soonest > job.deadline:
-                for k in self._first:
-                    if not self.inside and now + self.lines[k].at_first(1) + self._reserve <= job.deadline:
-                        self.lines[k].doubt()
-                        self._handing.doubt()
-                return f"too short: a first answer takes {1e3 * (soonest - now):.3g} ms now"
+        place = bisect_right(self._unanswered, deadline)
+        self._unanswered.insert(place, deadline)
+        in_time = self._in_time(free)
+        del self._unanswered[place]
+        if in_time:
+            return None
+        soonest = free + self._slowest().careful(1) + self.reserve
+        if soonest <= deadline:
             return f"busy: {len(self._unanswered)} wait for a first answer"
+        for k in self._first:
+            if not self.inside and now + self.lines[k].at_first(1) + self._reserve <= deadline:
+                self.lines[k].doubt()
+                self._handing.doubt()
+        return f"too short: a first answer takes {1e3 * (soonest - now):.3g} ms now"
+
+    def admit(self, job: Job, now: float) -> str | None:
+        """Let a sample in before the lowest of the first exits, or say in a few words why not."""
+        if (reason := self.refusal(job.deadline, now)) is not None:
+            return reason
+        insort_right(self._unanswered, job.deadline)
         job.number, self._numbers = self._numbers, self._numbers + 1
         self.inside += 1
         self._timed(job, 1)

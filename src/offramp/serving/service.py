@@ -159,6 +159,17 @@ class Service:
             raise UsageError(f"the threshold is {threshold}; it lies between 0 and 1")
         return self._let_in(prepared(self.model, x), limit, last, threshold)
 
+    def check_room(self, limit: float = math.inf) -> None:
+        """Raise ``Refused`` if a sample that shall be answered within so many seconds would not be let in now.
+
+        Cheap, for whoever has work of his own before he can submit one, such as decoding it.
+        """
+        with self._lock:
+            now = self.clock()
+            reason = "the service is closing" if self._closing else self.scheduler.refusal(now + limit, now)
+        if reason is not None:
+            raise Refused(reason)
+
     def to_the_end(self, x: Inputs) -> Future[Answer]:
         """What the final exit says of a sample that was answered, whenever there is time.
 
