@@ -236,9 +236,13 @@ class Service:
         return [each.future for each in held]
 
     def handed(self, answers: Sequence[Answer]) -> None:
-        """These are being sent now: how long that took is learned, so that an answer at its deadline is in time."""
+        """These are being sent now: how long that took is learned, so that an answer at its deadline is in time.
+
+        As long again is kept free for what nobody here sees: a request waits for whoever sends answers too, before it
+        is read.
+        """
         with self._lock:
-            self.scheduler.handed(self.clock() - max(answer.at for answer in answers))
+            self.scheduler.handed(2 * (self.clock() - max(answer.at for answer in answers)))
 
     def set_policies(self, policy: Policy, relaxed: Sequence[Policy] = ()) -> None:
         """Other policies from the next batch on, for those inside too.
