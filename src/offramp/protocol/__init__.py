@@ -9,7 +9,7 @@ RESERVE = 0.003
 def freeze() -> None:
     """Once everything stands: what there is now stays, and Python need not look through it for what can go.
 
-    With torch that is half a million objects and takes up to half a second, in which nobody is answered.
+    With torch that is hundreds of thousands of objects; nobody is answered meanwhile.
     """
     gc.collect()
     gc.freeze()
