@@ -24,7 +24,7 @@ try:
     import uvicorn
     from fastapi import FastAPI, Request, Response
     from starlette.requests import ClientDisconnect
-    from starlette.routing import Route
+    from starlette.routing import BaseRoute, Route
 
     from offramp.protocol.front import Front, Gone, Limits, Refuse
     from offramp.serving.watch import Watch
@@ -76,7 +76,7 @@ def build_app(
     routes = _Routes(front)
     model = f"/v2/models/{name}"
     # plain routes: what FastAPI does for each request beside them is longer than all that is done here
-    answering = [
+    answering: list[BaseRoute] = [
         Route(f"{model}{path}", answer, methods=["POST"])
         for path, answer in (
             ("/infer", routes.infer),
