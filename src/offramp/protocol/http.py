@@ -75,7 +75,7 @@ def build_app(
         front.metrics.watch(watch)
     routes = _Routes(front)
     model = f"/v2/models/{name}"
-    # plain routes: what FastAPI does for each request beside them is longer than all that is done here
+    # plain routes: FastAPI does more on the way to a function than these need
     answering: list[BaseRoute] = [
         Route(f"{model}{path}", answer, methods=["POST"])
         for path, answer in (
