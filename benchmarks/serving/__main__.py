@@ -30,7 +30,7 @@ from offramp.artifact import load_artifact, save
 from offramp.data import Samples
 from offramp.engine import open_runtime
 from offramp.pipeline import open_for
-from offramp.protocol import freeze
+from offramp.protocol import frozen
 from offramp.protocol.form import Form
 from offramp.protocol.load import Parcel, parcels_of, send, summary
 from offramp.protocol.null import null_server
@@ -87,7 +87,7 @@ def main() -> None:
                 pass
         null = f"{open_.enter_context(null_server())}/v2/models/null/infer"
         asyncio.run(send(null, parcels, np.zeros(50), 30, 1))
-        freeze()
+        open_.enter_context(frozen())
         for kind in args.arrivals:
             for load in args.loads:
                 rate = load * bare["static_per_second"]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import sys
 from typing import Any
 
@@ -13,7 +14,6 @@ import litserve
 import torch
 
 from benchmarks.serving.network import Network
-from offramp.protocol import freeze
 
 
 class Static(litserve.LitAPI):
@@ -26,7 +26,7 @@ class Static(litserve.LitAPI):
     def setup(self, device: str) -> None:
         """Load the network, in the worker."""
         self.network = Network(self.name, self.threads)
-        freeze()
+        gc.freeze()  # as our server does
 
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe takes an annotation for a query
         """A prepared sample, ``(1, …)``, from a request's JSON."""

@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.serving.network import Network
-from offramp.protocol import freeze
+from offramp.protocol import frozen
 from offramp.protocol.oip import HEADER, read_request, write_response
 
 
@@ -75,5 +75,5 @@ def build(network: Network, largest: int) -> FastAPI:
 if __name__ == "__main__":
     name, port, threads, largest = sys.argv[1], *map(int, sys.argv[2:])
     app = build(Network(name, threads), largest)
-    freeze()
-    uvicorn.run(app, port=port, log_level="warning")
+    with frozen():
+        uvicorn.run(app, port=port, log_level="warning")

@@ -59,7 +59,7 @@ def command(
     from offramp._files import write_json
     from offramp._progress import progress_bar
     from offramp.errors import UsageError
-    from offramp.protocol import freeze
+    from offramp.protocol import frozen
     from offramp.protocol.load import describe, parcels_of, send, summary
     from offramp.protocol.null import null_server
     from offramp.versions import host, versions
@@ -73,8 +73,7 @@ def command(
         own = parcels_of(about, contents, samples, {"timeout": round(deadline_ms * 1e3)}, seed)
         where, patience = f"{address}/v2/models/{about['name']}/infer", max(10 * limit, 10.0)
         asyncio.run(send(where, own, np.zeros(warm_up), patience, 1, key))
-        freeze()
-        with progress_bar("asking", len(due)) as bar:
+        with frozen(), progress_bar("asking", len(due)) as bar:
             found = asyncio.run(send(where, own, due, patience, key=key, told=bar))
     result = {
         "server": url or "one that computes nothing",

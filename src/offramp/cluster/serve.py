@@ -18,7 +18,7 @@ from offramp.artifact import load_artifact
 from offramp.engine import open_runtime
 from offramp.errors import UsageError
 from offramp.policies import Policy, load_policy, policy_from_json
-from offramp.protocol import RESERVE, freeze
+from offramp.protocol import RESERVE
 from offramp.protocol.http import Limits, build_app
 from offramp.serving import Service, ladder
 
@@ -81,7 +81,6 @@ class Served:
         self.service = Service(
             artifact.model, self.levels[0], self.levels[1:], runtime, args.batch, args.queue, RESERVE
         )
-        freeze()
 
     def __serve_build_asgi_app__(self) -> Any:
         name = self.args.name or Path(self.args.model).name

@@ -15,7 +15,7 @@ from typing import Any
 
 from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
-from offramp.protocol import freeze
+from offramp.protocol import frozen
 from offramp.protocol.oip import HEADER, SAMPLES, STATES, Asked, Values, read_request, write_response
 from offramp.serving.service import Refused, Service
 from offramp.versions import version
@@ -64,7 +64,8 @@ def build_app(
         async with AsyncExitStack() as others:
             for each in beside:
                 await others.enter_async_context(each(front))
-            yield
+            with frozen():
+                yield
             front.ready = False
         await front.close()
         if watch is not None:
@@ -133,7 +134,6 @@ def run_app(
     """
     if (certificate is None) != (private_key is None) or (client_authority is not None and certificate is None):
         raise UsageError("HTTPS needs a certificate and its private key, and a client authority goes with them")
-    freeze()
     uvicorn.run(
         app,
         host=host,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from offramp.errors import UsageError
-from offramp.protocol import freeze
+from offramp.protocol import frozen
 from offramp.protocol.oip import HEADER, read_request, write_response
 
 try:
@@ -69,5 +69,6 @@ def null_server() -> Iterator[str]:
 
 
 def _serve(listening: socket.socket) -> None:
-    freeze()
-    uvicorn.Server(uvicorn.Config(build_null(), log_level="warning")).run([listening])
+    server = uvicorn.Server(uvicorn.Config(build_null(), log_level="warning"))
+    with frozen():
+        server.run([listening])
