@@ -1,6 +1,7 @@
 """The server: clients of the protocol are answered as the model answers, and what is wrong gets a sentence."""
 
 import base64
+import gc
 import io
 import json
 import signal
@@ -176,6 +177,12 @@ def test_who_cannot_be_answered_in_time_is_told_at_once(client, model):
     answer = client.post(INFER, json=prepared(model.input.example(1), parameters={"timeout": 1}))
     assert answer.status_code == 503
     assert answer.json()["error"].startswith("too short")
+
+
+def test_what_stands_is_not_looked_through_while_it_serves(model):
+    with open_client(model):
+        assert gc.get_freeze_count() > 100_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_who_is_refused_is_not_decoded(client, monkeypatch):

@@ -205,6 +205,18 @@ def test_whoever_is_inside_is_answered_before_it_closes_and_nobody_comes_in_afte
     service.close()
 
 
+def test_as_long_as_handing_over_takes_is_kept_free_twice(served):
+    """Once for the answer, once for the request, which waits for the same loop before anybody here sees it."""
+    service, x = served
+    (answer,) = [future.result(timeout=30) for future in service.submit(x[:1])]
+    service.clock = lambda: answer.at + 0.01
+    for _ in range(200):
+        service.handed([answer])
+    assert service.scheduler.reserve == pytest.approx(0.02, rel=0.05)
+    with pytest.raises(Refused, match="too short"):
+        service.submit(x[:1], limit=0.015)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_dies_leaves_nobody_waiting(served, monkeypatch):
     service, x = served
