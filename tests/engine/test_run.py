@@ -52,10 +52,12 @@ def test_a_model_in_training_mode_answers_as_in_evaluation_and_keeps_its_mode():
     assert model.backbone.training
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused(value):
-    x = images(2)
-    x[1, 0, 3, 3] = value
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 0, 3, 3), (1, 0, -1, -1)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_values_that_are_not_finite_are_refused(value, place, dtype):
+    x = images(2).to(dtype)
+    x[place] = value
     with pytest.raises(DataError, match="not finite"):
         offramp.run(tiny_model(), x, Threshold((0.5,) * 3))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from offramp._batches import Inputs, count, parts, to
 from offramp.engine.runtime import Runtime, open_runtime
@@ -49,9 +50,14 @@ def prepared(model: EarlyExitModel, x: Inputs) -> Inputs:
     """A batch on the model's device. Raises ``DataError`` for another shape, or values that are not finite."""
     x = to(x, next(model.parameters()).device)
     model.input.check(x)
-    if not all(torch.isfinite(part).all() for part in parts(x)):
+    if not all(map(_is_finite, parts(x))):
         raise DataError(f"the {model.input.noun} hold values that are not finite (NaN or infinity)")
     return x
+
+
+def _is_finite(part: Tensor) -> bool:
+    """By its smallest and its largest value, which are NaN where any is: far quicker than looking at each."""
+    return not part.numel() or bool(torch.isfinite(torch.stack([part.min(), part.max()])).all())
 
 
 def nothing(model: EarlyExitModel) -> Trace:
