@@ -41,6 +41,9 @@ def draw(rows: Sequence[dict[str, Any]], deadline_ms: float, file: Path) -> None
                 if own:
                     x, y = [row["load"] for row in own], [of(row) for row in own]
                     axes.plot(x, y, color=colour, marker="o", markersize=3, linewidth=1.3, label=_LABELS[server])
+                    if what.startswith("accuracy"):
+                        ends = [[100 * end for end in row["accuracy_interval"]] for row in own]
+                        axes.vlines(x, *zip(*ends, strict=True), color=colour, linewidth=0.8)
             axes.set_ylabel(what, fontsize=9)
             axes.set_xlabel("load, of what the static model carries", fontsize=9)
             axes.set_title(kind, fontsize=10, color=_INK)
@@ -49,6 +52,7 @@ def draw(rows: Sequence[dict[str, Any]], deadline_ms: float, file: Path) -> None
         line[0].set_ylim(0, 102)
         line[1].axhline(deadline_ms, color=_INK, linewidth=0.8, linestyle=":")
         line[1].set_yscale("log")
+        line[2].set_ylim(65, 100)
     grid[0][0].legend(fontsize=8, frameon=False)
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
