@@ -14,7 +14,7 @@ from offramp._batches import Inputs, loaded, of_parts
 from offramp.errors import DataError
 from offramp.model import EarlyExitModel
 from offramp.protocol.oip import Values
-from offramp.serving.service import Answer
+from offramp.serving.answer import Answer
 
 _ASKED = ("deadline_ms", "max_exit", "priority", "threshold", "timeout")
 

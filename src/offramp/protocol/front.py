@@ -15,7 +15,8 @@ from offramp.protocol.form import Form
 from offramp.protocol.metrics import Metrics
 from offramp.protocol.oip import Asked, Values
 from offramp.protocol.states import States
-from offramp.serving.service import Answer, Service
+from offramp.serving.answer import Answer
+from offramp.serving.service import Service
 
 Gone = Callable[[], Coroutine[Any, Any, None]]
 

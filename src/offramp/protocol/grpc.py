@@ -16,7 +16,7 @@ from offramp.errors import DataError, OfframpError, UsageError
 from offramp.protocol.front import Front, Refuse
 from offramp.protocol.http import Beside
 from offramp.protocol.oip import Asked, Values, data_type, packed, unpacked
-from offramp.serving.service import Refused
+from offramp.serving.answer import Refused
 from offramp.versions import version
 
 try:

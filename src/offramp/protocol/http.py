@@ -17,7 +17,8 @@ from offramp.errors import DataError, OfframpError, UsageError
 from offramp.policies import policy_from_json
 from offramp.protocol import frozen
 from offramp.protocol.oip import HEADER, SAMPLES, STATES, Asked, Values, read_request, write_response
-from offramp.serving.service import Refused, Service
+from offramp.serving.answer import Refused
+from offramp.serving.service import Service
 from offramp.versions import version
 
 try:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from offramp.serving.service import Answer, Service
+from offramp.serving.answer import Answer
+from offramp.serving.service import Service
 from offramp.serving.watch import Watch
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,45 +18,17 @@ from offramp._batches import Inputs, count, single
 from offramp.engine import Runtime, open_runtime
 from offramp.engine.loop import Cohort, Segments
 from offramp.engine.run import check_policy, prepared
-from offramp.errors import OfframpError, UsageError
+from offramp.errors import UsageError
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy, check_fits, inner_of
 from offramp.policies.routed import Enters
+from offramp.serving.answer import Answer, Refused
 from offramp.serving.measure import measure
 from offramp.serving.scheduler import Job, Scheduler
 from offramp.serving.turns import Standing, turn
 from offramp.types import Chain
 
 _LOG = logging.getLogger("offramp")
-
-
-class Refused(OfframpError):
-    """A request was not let in; the sentence says why, and nothing was computed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a sample was answered.
-
-    Args:
-        output: float32 ``(num_outputs,)``.
-        exit: the index of the exit that said it.
-        score: how sure it was.
-        path: the path of that exit.
-        stopped: whether its deadline ended it; else it left by the policy, by what was asked for it, or at the end.
-        queued: seconds that it waited.
-        computed: seconds that batches took which it was in.
-        at: the service's clock when it was given.
-    """
-
-    output: Tensor
-    exit: int
-    score: float
-    path: int
-    stopped: bool
-    queued: float
-    computed: float
-    at: float
 
 
 class _Held(Standing):

@@ -17,7 +17,8 @@ from offramp._files import read_json, write_json
 from offramp.calibration import Monitor
 from offramp.errors import OfframpError, UsageError
 from offramp.policies.threshold import Threshold
-from offramp.serving.service import Answer, Refused, Service
+from offramp.serving.answer import Answer, Refused
+from offramp.serving.service import Service
 
 _LOG = logging.getLogger("offramp")
 _SECONDS = 10.0
