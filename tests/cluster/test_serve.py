@@ -49,10 +49,14 @@ def run(user_config):
     client_of_serve().deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
 
 
+def statuses():
+    return [app.status.value for app in serve.status().applications.values()]
+
+
 def until(true):
     ends = time.monotonic() + 240
     while not true():
-        assert time.monotonic() < ends and "FAILED" not in str(serve.status()), serve.status()
+        assert time.monotonic() < ends and "DEPLOY_FAILED" not in statuses(), serve.status()
         time.sleep(0.2)
 
 
@@ -78,7 +82,7 @@ def actors():
 
 
 run({})
-until(lambda: [app.status for app in serve.status().applications.values()] == ["RUNNING"])
+until(lambda: statuses() == ["RUNNING"])
 told = {"ready": client.is_model_ready("box"), "name": client.get_model_metadata("box")["name"]}
 told["labels"] = [label.decode() for label in ask().as_numpy("label")]
 told["expected"] = [model.classes[k] for k in offramp.run(model, torch.from_numpy(x), policy).output.argmax(1)]
