@@ -187,7 +187,8 @@ def test_what_stands_is_not_looked_through_while_it_serves(model):
 
 def test_who_is_refused_is_not_decoded(client, monkeypatch):
     assert client.post(INFER, json=files(b"no image")).status_code == 400
-    monkeypatch.setattr("offramp.serving.scheduler.Scheduler.refusal", lambda *_: "full: 512 samples are inside")
+    assert 'offramp_inflight_samples{model="m"} 0.0' in client.get("/metrics").text
+    monkeypatch.setattr("offramp.serving.scheduler.Scheduler.hold", lambda *_: "full: 512 samples are inside")
     answer = client.post(INFER, json=files(b"no image"))
     assert (answer.status_code, answer.json()) == (503, {"error": "full: 512 samples are inside"})
 

@@ -139,22 +139,69 @@ def test_an_urgent_sample_goes_first_and_is_not_held_up_by_a_batch_that_is_too_l
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_refusal_says_is_what_admit_does(seed):
-    """Whoever waits, is computed or has left meanwhile; and asking changes nothing."""
-    rng, own, now, said = np.random.default_rng(seed), scheduler(), 0.0, set()
+def test_who_is_refused_leaves_nothing_behind_and_who_is_held_counts_as_who_is_let_in(seed):
+    """Whoever waits, is computed or has left meanwhile: a twin to whom they come at once says the same."""
+    rng, own, twin, now, said = np.random.default_rng(seed), scheduler(), scheduler(), 0.0, set()
     for number in range(2_000):
         now += rng.exponential(4e-4)
         deadline = now + rng.choice([0.0005, 0.004, 0.02, math.inf])
         before = [*own._unanswered], own.inside
-        reason = own.refusal(deadline, now)
-        assert ([*own._unanswered], own.inside) == before
-        assert own.admit(Job(deadline, number), now) == reason
+        job = Job(deadline, number)
+        reason = own.hold(job, now)
+        assert twin.admit(Job(deadline, number), now) == reason
+        if reason is None:
+            own.enter(job)
+        else:
+            assert ([*own._unanswered], own.inside) == before
         said.add(reason and reason.split(":")[0])
         if rng.random() < 0.3 and (chosen := own.next(now)) is not None:
             k, batch, _ = chosen
-            now += own.lines[k].seconds(len(batch))
-            own.computed(k, batch, [k < 3 and rng.random() < 0.5 for _ in batch], now, own.lines[k].seconds(len(batch)))
+            other, likewise, _ = twin.next(now)
+            assert (k, [job.payload for job in batch]) == (other, [job.payload for job in likewise])
+            seconds = own.lines[k].seconds(len(batch))
+            now += seconds
+            stays = [k < 3 and rng.random() < 0.5 for _ in batch]
+            for each, jobs in ((own, batch), (twin, likewise)):
+                each.computed(k, jobs, stays, now, seconds)
     assert said == {None, "too short", "busy"}
+
+
+def test_places_of_those_who_are_read_are_kept_and_time_to_read_them_too():
+    own = scheduler()
+    assert own.hold(Job(0.0091, "is read"), 0.0) is None
+    assert own.inside == 1
+    assert own.next(0.0) is None, "nobody is there yet"
+    assert [own.admit(Job(0.009, n), 0.0) for n in range(20)].count(None) < 8, "its time is not given to others"
+    own = scheduler()
+    for seconds in (0.010, 0.014) * 100:
+        own.read(seconds)
+    assert own.hold(Job(0.02), 0.0).startswith("too short: a first answer takes 21")
+    assert own.admit(Job(0.02), 0.0) is None, "who is there need not be read"
+    assert own.hold(Job(0.023), 0.0) is None
+
+
+def test_one_stall_in_reading_does_not_keep_anybody_out_for_ever():
+    own = scheduler()
+    own.read(30.0)
+    for number in range(300):
+        if own.hold(job := Job(0.02, number), 0.0) is None:
+            break
+    assert number > 0
+    assert not job.gone
+
+
+def test_nobody_computes_deeper_while_one_who_is_read_could_not_wait():
+    """The urgent one may come at any moment; who has an answer has time."""
+    own = scheduler(largest=4)
+    for number in range(4):
+        assert own.admit(Job(1.0, number), 0.0) is None
+    k, batch, _ = own.next(0.0)
+    own.computed(k, batch, [True] * 4, 0.005, 0.005)
+    urgent = Job(0.005 + 0.003, "urgent")
+    assert own.hold(urgent, 0.005) is None
+    assert own.next(0.005) is None
+    own.retract(urgent)
+    assert own.next(0.005)[0] == 1
 
 
 def test_whom_a_sample_would_make_late_counts_too():

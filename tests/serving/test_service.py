@@ -154,9 +154,6 @@ def test_all_samples_of_a_call_are_let_in_or_none(served):
     with pytest.raises(Refused, match="full: 6 samples are inside"):
         service.submit(x)
     assert service.scheduler.inside == 0
-    service.check_room()
-    with pytest.raises(Refused, match=r"too short: a first answer takes .* ms now"):
-        service.check_room(1e-9)
     assert len([future.result(timeout=30) for future in service.submit(x[:6])]) == 6
     with pytest.raises(Refused, match=r"too short: a first answer takes .* ms now"):
         service.submit(x[:1], limit=1e-9)
@@ -200,9 +197,63 @@ def test_whoever_is_inside_is_answered_before_it_closes_and_nobody_comes_in_afte
     assert [future.result().exit for future in futures[: -1 if gone else None]] == [3] * (160 - gone)
     with pytest.raises(Refused, match="closing"):
         service.submit(x)
-    with pytest.raises(Refused, match="closing"):
-        service.check_room()
+    with pytest.raises(Refused, match="closing"), service.places(1):
+        pass
     service.close()
+
+
+def test_who_has_a_place_is_let_in_and_a_place_that_is_not_taken_is_given_back(served):
+    service, x = served
+    service.scheduler.most = 3
+    with service.places(3, 20.0) as places:
+        assert service.scheduler.inside == 3
+        with pytest.raises(Refused, match="full: 3 samples are inside"):
+            service.submit(x[:1])
+        with pytest.raises(Refused, match="full"), service.places(1):
+            pass
+        futures = service.submit(x[:3], places)
+    assert [future.result(timeout=30).exit for future in futures] == [3] * 3
+    for wrong, error in ((x[:2], UsageError), (x[:3] * float("nan"), DataError)):
+        with pytest.raises(error), service.places(3) as places:
+            service.submit(wrong, places)
+        assert service.scheduler.inside == 0
+    with service.places(1) as late:
+        pass
+    with pytest.raises(Refused, match="the places are given back"):
+        service.submit(x[:1], late)
+    with pytest.raises(Refused, match=r"too short: a first answer takes .* ms now"), service.places(1, 1e-9):
+        pass
+    with pytest.raises(UsageError, match="above 0"), service.places(1, 0.0):
+        pass
+    assert service.scheduler.inside == 0
+    assert not service.scheduler._unanswered
+
+
+def test_a_service_that_closes_takes_nobody_who_was_still_read(served):
+    service, x = served
+    with service.places(1) as places:
+        service.close()
+        with pytest.raises(Refused, match="closing"):
+            service.submit(x[:1], places)
+    assert service.scheduler.inside == 0
+
+
+def test_places_that_are_given_back_let_the_others_go_on(served):
+    """Who has an answer waits for one who is read and has little time, and not for ever where that one never comes."""
+    service, x = served
+    came, go_on = threading.Event(), threading.Event()
+
+    def says(k):
+        if k == 0:
+            came.set()
+            assert go_on.wait(30)
+
+    service.segments = Slowly(service.segments, says)
+    (future,) = service.submit(x[:1])
+    assert came.wait(30)
+    with service.places(1, 1.0):
+        go_on.set()
+    assert future.result(timeout=30).exit == 3
 
 
 def test_as_long_as_handing_over_takes_is_kept_free_twice(served):

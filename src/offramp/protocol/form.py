@@ -51,18 +51,24 @@ class Form:
         about = {"versions": ["1"], "platform": "offramp_pytorch"}
         return {"name": name, **about, "inputs": inputs, "outputs": outputs}
 
+    def count(self, inputs: Mapping[str, Values]) -> int:
+        """How many samples there are. Raises ``DataError`` for too many."""
+        samples = max(map(len, inputs.values()), default=0)
+        if samples > self.most:
+            raise DataError(f"a request has at most {self.most} samples, this one {samples}")
+        return samples
+
     def batch(self, inputs: Mapping[str, Values]) -> Inputs:
         """A batch from files, or from the parts of prepared samples.
 
         Raises:
-            DataError: other inputs than the model's, files that cannot be read, or too many samples.
+            DataError: other inputs than the model's, or files that cannot be read.
         """
         reads = self.model.input
         if inputs.keys() == {self.file}:
             files = inputs[self.file]
             if not isinstance(files, list):
                 raise DataError(f"input {self.file!r} holds files: its datatype is BYTES")
-            self._check_count(len(files))
             read = [reads.read(io.BytesIO(file), f"{self.file} {i}") for i, file in enumerate(files)]
             return loaded(torch.utils.data.default_collate([self.prepare(sample) for sample in read]))
         if inputs.keys() != reads.shapes.keys():
@@ -74,7 +80,6 @@ class Form:
             if isinstance(values, list) or values.shape[1:] != shape:
                 found = "BYTES" if isinstance(values, list) else list(values.shape)
                 raise DataError(f"input {part!r} is FP32 {[-1, *shape]}, not {found}")
-            self._check_count(len(values))
             parts.append(torch.from_numpy(values))
         if len({len(part) for part in parts}) > 1:
             raise DataError("the parts of the samples are not equally many")
@@ -124,10 +129,6 @@ class Form:
         if (classes := self.model.classes) is not None:
             found["label"] = [classes[k].encode() for k in self.model.task.answer(output).tolist()]
         return found
-
-    def _check_count(self, samples: int) -> None:
-        if samples > self.most:
-            raise DataError(f"a request has at most {self.most} samples, this one {samples}")
 
 
 def _about(name: str, kind: str, *shape: int) -> dict[str, Any]:

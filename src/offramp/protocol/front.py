@@ -100,18 +100,25 @@ class Front:
             OfframpError: something is wrong with the request.
         """
         last, threshold = self.form.asked(asked.parameters)
-        self.service.check_room(self._limit(asked, begun))  # who is refused is not decoded
-        x = await self._decoded(self.form.batch, asked.inputs)
-        futures = self.service.submit(x, self._limit(asked, begun), last, threshold)
+        with self.service.places(self.form.count(asked.inputs), self._limit(asked, begun)) as places:
+
+            def submitted() -> list[Future[Answer]]:
+                self._limit(asked, begun)
+                return self.service.submit(self.form.batch(asked.inputs), places, last, threshold)
+
+            futures = await self._aside(submitted)
         return await self._answered(futures, gone)
 
     async def resumed(self, asked: Asked, k: int, begun: float, gone: Gone) -> dict[str, Values]:
         """What is answered to samples that stand behind exit ``k``; the rest as for ``outputs``."""
         if self.form.asked(asked.parameters) != (None, None):
             raise DataError("who goes on leaves by the server's policy: max_exit and threshold are not asked there")
-        cohort, output, score = await self._decoded(self.states.read, k, asked.inputs)
-        futures = self.service.resume(k, cohort, output, score, self._limit(asked, begun))
-        return await self._answered(futures, gone)
+
+        def resumed() -> list[Future[Answer]]:
+            cohort, output, score = self.states.read(k, asked.inputs)
+            return self.service.resume(k, cohort, output, score, self._limit(asked, begun))
+
+        return await self._answered(await self._aside(resumed), gone)
 
     def _limit(self, asked: Asked, begun: float) -> float:
         limit = self.form.limit(asked.parameters, self.limits.seconds) - (self.service.clock() - begun)
@@ -119,8 +126,9 @@ class Front:
             raise Refuse(503, "too short: the time was up before it was read")
         return limit
 
-    async def _decoded(self, read: Callable[..., Any], *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.decoder, read, *given)
+    async def _aside(self, work: Callable[[], list[Future[Answer]]]) -> list[Future[Answer]]:
+        """Decoded and let in on the thread that decodes: the loop is free meanwhile, and nothing waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self.decoder, work)
 
     async def _answered(self, futures: Sequence[Future[Answer]], gone: Gone) -> dict[str, Values]:
         left: asyncio.Future[Any] = asyncio.ensure_future(gone())

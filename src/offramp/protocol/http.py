@@ -140,6 +140,8 @@ def run_app(
         host=host,
         port=port,
         log_level="warning",
+        access_log=False,
+        proxy_headers=False,
         ssl_certfile=certificate,
         ssl_keyfile=private_key,
         ssl_ca_certs=None if client_authority is None else str(client_authority),

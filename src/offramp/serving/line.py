@@ -19,6 +19,30 @@ _ANCHORS = (1, 8)
 of others."""
 
 
+class Delay:
+    """Seconds that something takes whatever a batch's size: their mean, and how far from it they lie (RFC 6298)."""
+
+    __slots__ = ("deviation", "mean")
+
+    def __init__(self) -> None:
+        self.mean, self.deviation = 0.0, 0.0
+
+    @property
+    def doubt(self) -> float:
+        """What it hardly ever takes longer than, beyond the mean."""
+        return _CAREFUL * self.deviation
+
+    def saw(self, seconds: float) -> None:
+        """So long it took."""
+        self.deviation += _WEIGHT * (abs(seconds - self.mean) - self.deviation)
+        self.mean += _WEIGHT * (seconds - self.mean)
+
+    def believe_less(self) -> None:
+        """Somebody was turned away by what is remembered; see ``Line.believe_less``."""
+        self.mean -= _WEIGHT * self.mean
+        self.deviation -= _WEIGHT * self.deviation
+
+
 class Line:
     """Seconds of a batch of ``n`` samples: ``slope · n + base``, measured once, and fitted to what batches take since.
 
@@ -77,7 +101,7 @@ class Line:
         """What it took when it was measured."""
         return self.a * n + self.b
 
-    def doubt(self) -> None:
+    def believe_less(self) -> None:
         """Somebody was turned away by what is remembered: it is believed a little less, because who is not computed
         shows nothing new. Without this one long pause would keep everybody out for ever."""
         self.spread -= _WEIGHT * self.spread

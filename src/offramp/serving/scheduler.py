@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from offramp.errors import UsageError
-from offramp.serving.line import Line
+from offramp.serving.line import Delay, Line
 
 _INSTANT = 1e-3
 """Seconds: less time than that is none."""
@@ -46,10 +46,11 @@ class Scheduler:
     Between two calls of ``next`` at most one batch is computed.
 
     - **Admission**: whoever waits for a first answer has a place in a plan, batch by batch, as if nothing else were
-      computed from now on. A sample is let in if by careful estimates everybody in it is still in time.
+      computed from now on; so has who must still be read, for instance decoded. A sample is let in if by careful
+      estimates everybody in it is still in time.
     - **Choice**: the deepest exit with a full batch, else the deepest before which anybody stands, as long as the plan
-      can wait so long and for as many again as are in it, who may come meanwhile; else the plan's next batch. No batch
-      is larger than its most urgent sample can wait for.
+      can wait so long and for as many again as are in it, who may come meanwhile; else the plan's next batch, or
+      nothing while all of them are read. No batch is larger than its most urgent sample can wait for.
     - **Deadlines**: who has an answer and no time for the next is answered with the one there is.
 
     So a sample that is let in is late only if the batches up to its first answer take longer than a careful estimate of
@@ -77,8 +78,7 @@ class Scheduler:
         if not lines or min(largest, most) < 1 or not reserve >= 0:
             raise UsageError("a scheduler has exits, batches of one sample or more, and no reserve below 0")
         self.lines, self.largest, self.most = dict(sorted(lines.items())), largest, most
-        self._reserve, self._handing = reserve, Line(_INSTANT)
-        self._is_told = False
+        self._reserve, self._handing, self._reading = reserve, Delay(), Delay()
         exits = list(self.lines)
         self._onward = dict(pairwise(exits))
         self._to_end = {k: [self.lines[j] for j in exits if j >= k] for k in exits}
@@ -97,43 +97,65 @@ class Scheduler:
     @property
     def reserve(self) -> float:
         """Seconds between an answer and whoever waits for it, by a careful estimate."""
-        return self._reserve + (self._handing.careful(1) if self._is_told else 0.0)
+        return self._reserve + self._handing.mean + self._handing.doubt
+
+    @property
+    def ahead(self) -> float:
+        """Seconds before its deadline at which who has an answer gets it: more, for it costs depth and no answer."""
+        return self.reserve + self._handing.doubt
 
     def handed(self, seconds: float) -> None:
         """So long it took from an answer to its being sent; at a deadline they are given that much earlier now."""
-        self._is_told = True
-        self._handing.saw(1, max(seconds, 0.0))
+        self._handing.saw(max(seconds, 0.0))
 
-    def refusal(self, deadline: float, now: float) -> str | None:
-        """Why a sample that is due then would not be let in now, in a few words; None if it would."""
+    def read(self, seconds: float) -> None:
+        """So long it took from ``hold`` to ``enter``; whoever is held from now on has that much less time."""
+        self._reading.saw(max(seconds, 0.0))
+
+    def _refusal(self, deadline: float, now: float, reading: Delay) -> str | None:
+        """Why a sample that is due then is not let in now, in a few words; None if it is."""
         if self.inside >= self.most:
             return f"full: {self.inside} samples are inside"
         free = max(now, self._free_at)
-        place = bisect_right(self._unanswered, deadline)
-        self._unanswered.insert(place, deadline)
-        in_time = self._in_time(free)
-        del self._unanswered[place]
-        if in_time:
-            return None
-        soonest = free + self._slowest().careful(1) + self.reserve
-        if soonest <= deadline:
-            return f"busy: {len(self._unanswered)} wait for a first answer"
+        soonest = sum(self._until(max(now + reading.mean, free), reading.doubt)) + self._slowest().careful(1)
+        if soonest <= deadline + _ROUNDING:  # it alone would be in time
+            place = bisect_right(self._unanswered, deadline)
+            self._unanswered.insert(place, deadline)
+            in_time = self._in_time(free)
+            del self._unanswered[place]
+            return None if in_time else f"busy: {len(self._unanswered)} wait for a first answer"
         for k in self._first:
             if not self.inside and now + self.lines[k].at_first(1) + self._reserve <= deadline:
-                self.lines[k].doubt()
-                self._handing.doubt()
+                for each in (self.lines[k], self._handing, reading):
+                    each.believe_less()
         return f"too short: a first answer takes {1e3 * (soonest - now):.3g} ms now"
 
     def admit(self, job: Job, now: float) -> str | None:
         """Let a sample in before the lowest of the first exits, or say in a few words why not."""
-        if (reason := self.refusal(job.deadline, now)) is not None:
+        reason = self._hold(job, now, Delay())
+        if reason is None:
+            self.enter(job)
+        return reason
+
+    def hold(self, job: Job, now: float) -> str | None:
+        """Let a sample in that has still to be read, and stands nowhere until ``enter``; or say in a few words why not.
+
+        It has its place in the plan, so who is let in after it does not take its time.
+        """
+        return self._hold(job, now, self._reading)
+
+    def enter(self, job: Job) -> None:
+        """A sample that was held stands before the lowest of the first exits."""
+        self.send(job, self._first[0])
+        heappush(self._due, (job.deadline, job.number, job))
+
+    def _hold(self, job: Job, now: float, reading: Delay) -> str | None:
+        if (reason := self._refusal(job.deadline, now, reading)) is not None:
             return reason
         insort_right(self._unanswered, job.deadline)
         job.number, self._numbers = self._numbers, self._numbers + 1
         self.inside += 1
         self._timed(job, 1)
-        self.send(job, self._first[0])
-        heappush(self._due, (job.deadline, job.number, job))
         return None
 
     def resume(self, job: Job, k: int, now: float) -> str | None:
@@ -160,7 +182,7 @@ class Scheduler:
     def expire(self, now: float) -> list[Job]:
         """Who has an answer, and whose time is up."""
         found = []
-        while self._due and (self._due[0][2].gone or self._due[0][0] - self.reserve <= now):
+        while self._due and (self._due[0][2].gone or self._due[0][0] - self.ahead <= now):
             job = heappop(self._due)[2]
             if not job.gone and job.answer >= 0:
                 self._leave(job)
@@ -189,7 +211,7 @@ class Scheduler:
                 continue
             if job.answer < 0:
                 self._is_answered(job)
-                if job.deadline - self.reserve <= now:  # its time was up, and it had to wait for this
+                if job.deadline - self.ahead <= now:  # its time was up, and it had to wait for this
                     heappush(self._due, (job.deadline, job.number, job))
             job.answer, job.since = k, now
             if on:
@@ -218,7 +240,7 @@ class Scheduler:
     @property
     def due(self) -> float:
         """The clock's reading when somebody's time is up next; infinity where nobody's is."""
-        return self._due[0][0] - self.reserve if self._due else math.inf
+        return self._due[0][0] - self.ahead if self._due else math.inf
 
     def pressure(self, now: float) -> float:
         """What everybody who waits would take to the end, over the time that those with a deadline have on average."""
@@ -240,11 +262,13 @@ class Scheduler:
         full = [k for k in standing if len(self._queues[k]) >= self.largest]
         deepest = (full or standing)[-1]
         urgent = [k for k in standing if self._queues[k][0][2].answer < 0]
-        if not urgent or deepest in urgent:
+        if not self._unanswered or deepest in urgent:
             return deepest
         takes = self.lines[deepest].careful(min(len(self._queues[deepest]), self.largest))
         others = self._slowest().careful(min(len(self._unanswered), self.largest))  # who come meanwhile
-        return deepest if self._in_time(now + takes + others) else min(urgent, key=lambda k: self._queues[k][0])
+        if self._in_time(now + takes + others):
+            return deepest
+        return min(urgent, key=lambda k: self._queues[k][0], default=None)  # none: they are being read
 
     def _batch(self, k: int, now: float, ended: list[Job]) -> list[Job]:
         """The most urgent before an exit, as many as the first of them can wait for; who has no time for it ends."""
@@ -256,11 +280,11 @@ class Scheduler:
                 continue
             if not batch:
                 line = self.lines[k]
-                left = deadline - self.reserve - now
+                left = deadline - (self.reserve if job.answer < 0 else self.ahead) - now
                 room = self._room(left, line.careful(1), line.careful(2))
                 if room == 0 and job.answer >= 0:
                     if left >= line.at_first(1):
-                        line.doubt()
+                        line.believe_less()
                     self._leave(job)
                     ended.append(job)
                     continue
@@ -280,7 +304,7 @@ class Scheduler:
         """
         line = self._slowest()
         one, two = line.careful(1), line.careful(2)
-        place, end, doubt, waiting = 0, free + self.reserve, 0.0, self._unanswered
+        (end, doubt), waiting, place = self._until(free), self._unanswered, 0
         while place < len(waiting):
             room = self._room(waiting[place] - end - doubt, one, two)
             if room == 0:
@@ -290,6 +314,10 @@ class Scheduler:
             doubt = math.hypot(doubt, line.doubtful(room))
             place += room
         return True
+
+    def _until(self, free: float, doubt: float = 0.0) -> tuple[float, float]:
+        """When a first answer that takes nothing would be there, and how much later by a careful estimate."""
+        return free + self._reserve + self._handing.mean, math.hypot(doubt, self._handing.doubt)
 
     def _room(self, left: float, one: float, two: float) -> int:
         """The largest batch that takes no longer than the time that is left, from what one sample and two take."""

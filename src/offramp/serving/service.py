@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
@@ -24,24 +24,11 @@ from offramp.policies import Policy, check_fits, inner_of
 from offramp.policies.routed import Enters
 from offramp.serving.answer import Answer, Refused
 from offramp.serving.measure import measure
+from offramp.serving.places import Held, Places
 from offramp.serving.scheduler import Job, Scheduler
-from offramp.serving.turns import Standing, turn
-from offramp.types import Chain
+from offramp.serving.turns import turn, ways
 
 _LOG = logging.getLogger("offramp")
-
-
-class _Held(Standing):
-    """A sample inside, and who waits for it."""
-
-    __slots__ = ("arrived", "best", "computed", "future")
-
-    def __init__(self, x: Inputs, last: int, threshold: float | None, arrived: float) -> None:
-        super().__init__(x, last, threshold)
-        self.arrived, self.computed = arrived, 0.0
-        self.future: Future[Answer] = Future()
-        self.best: tuple[int, Tensor, float] | None = None
-        """The exit that said it, what it said, and how sure it was: one value, so that it is never half new."""
 
 
 class Service:
@@ -87,7 +74,7 @@ class Service:
         if segments is None:
             raise UsageError(f"{opened.name} computes whole files; a service needs one that computes segments: torch")
         self.segments: Segments = segments(model.eval())
-        self._ways, first = _ways(model.chain, policy.heads)
+        self._ways, first = ways(model.chain, policy.heads)
         if not isinstance(policy, Enters):
             first = first[:1]
         with torch.inference_mode():
@@ -105,13 +92,17 @@ class Service:
             thread.start()
 
     def submit(
-        self, x: Inputs, limit: float = math.inf, max_exit: int | None = None, threshold: float | None = None
+        self,
+        x: Inputs,
+        limit: float | Places = math.inf,
+        max_exit: int | None = None,
+        threshold: float | None = None,
     ) -> list[Future[Answer]]:
         """Samples that shall be answered within a limit; all of them are let in, or none.
 
         Args:
             x: a batch as the model's input prepares it, ``(B, …)``.
-            limit: seconds from now.
+            limit: seconds from now, or what ``places`` gave, for as many samples.
             max_exit: the index of the exit at which they leave at the latest; the final exit if not given.
             threshold: of the policy's score, by which they leave in its place, from 0 to 1.
 
@@ -119,27 +110,57 @@ class Service:
             for each sample what will be its answer. One whose first answer comes too late is answered all the same.
 
         Raises:
-            Refused: not in this time, or not as many, or the service is closing.
-            UsageError: a limit that is none, an exit before the first that is asked, a threshold out of range.
+            Refused: not in this time, or not as many, or the service is closing, or the places are given back.
+            UsageError: a limit that is none, an exit before the first that is asked, a threshold out of range, places
+                for another number of samples.
             DataError: samples of another shape than the model takes, or with values that are not finite.
         """
         last = self._last(max_exit)
-        if not limit > 0:
-            raise UsageError(f"the limit is {limit} s; it is above 0")
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"the threshold is {threshold}; it lies between 0 and 1")
-        return self._let_in(prepared(self.model, x), limit, last, threshold)
-
-    def check_room(self, limit: float = math.inf) -> None:
-        """Raise ``Refused`` if a sample that shall be answered within so many seconds would not be let in now.
-
-        Cheap, for whoever has work of his own before he can submit one, such as decoding it.
-        """
+        if not isinstance(limit, Places):
+            return self._let_in(prepared(self.model, x), _above_0(limit), last, threshold)
+        if count(x) != len(limit.jobs):
+            raise UsageError(f"{count(x)} samples, and places for {len(limit.jobs)}")
+        x = prepared(self.model, x)
+        for i, job in enumerate(limit.jobs):
+            job.payload = Held(single(x, i), last, threshold, self.clock())
         with self._lock:
-            now = self.clock()
-            reason = "the service is closing" if self._closing else self.scheduler.refusal(now + limit, now)
-        if reason is not None:
-            raise Refused(reason)
+            if self._closing or any(job.gone for job in limit.jobs):
+                raise Refused("the service is closing" if self._closing else "the places are given back")
+            self.scheduler.read(self.clock() - limit.since)
+            for job in limit.jobs:
+                self.scheduler.enter(job)
+            limit.taken = True
+            self._work.notify()
+            self._rung.notify()
+        return [job.payload.future for job in limit.jobs]
+
+    @contextlib.contextmanager
+    def places(self, samples: int, limit: float = math.inf) -> Iterator[Places]:
+        """Let samples in before they are there, for whoever has work of his own before he can submit them.
+
+        So who is refused need not be decoded, and who is decoded is not refused. Places that are not taken in the
+        context are given back at its end.
+
+        Args:
+            samples: how many.
+            limit: seconds from now in which they shall be answered.
+
+        Raises:
+            Refused: as for ``submit``; UsageError: a limit that is none.
+        """
+        now = self.clock()
+        held = Places([Job(now + _above_0(limit)) for _ in range(samples)], now)
+        self._hold(held.jobs, self.scheduler.hold)
+        try:
+            yield held
+        finally:
+            with self._lock:
+                if not held.taken:
+                    for job in held.jobs:
+                        self.scheduler.retract(job)
+                    self._work.notify()  # who had to wait for them need not any more
 
     def to_the_end(self, x: Inputs) -> Future[Answer]:
         """What the final exit says of a sample that was answered, whenever there is time.
@@ -175,25 +196,27 @@ class Service:
         """
         if k not in self.levels[0].heads:
             raise UsageError(f"exit {k} is not asked; these are: {', '.join(map(str, self.levels[0].heads))}")
-        if not limit > 0:
-            raise UsageError(f"the limit is {limit} s; it is above 0")
+        _above_0(limit)
         now, held = self.clock(), []
         for row in range(len(cohort)):
-            each = _Held(cohort.rows[row], self._last(None), None, now)
+            each = Held(cohort.rows[row], self._last(None), None, now)
             each.cohort, each.row, each.best = cohort, row, (k, output[row], float(score[row]))
             held.append(each)
         return self._enter(held, now + limit, lambda job, at: self.scheduler.resume(job, k, at))
 
     def _let_in(self, x: Inputs, limit: float, last: int, threshold: float | None) -> list[Future[Answer]]:
         now = self.clock()
-        held = [_Held(single(x, i), last, threshold, now) for i in range(count(x))]
+        held = [Held(single(x, i), last, threshold, now) for i in range(count(x))]
         return self._enter(held, now + limit, self.scheduler.admit)
 
     def _enter(
-        self, held: Sequence[_Held], deadline: float, admit: Callable[[Job, float], str | None]
+        self, held: Sequence[Held], deadline: float, admit: Callable[[Job, float], str | None]
     ) -> list[Future[Answer]]:
         """Let all of them in, or none."""
-        jobs = [Job(deadline, each) for each in held]
+        self._hold([Job(deadline, each) for each in held], admit)
+        return [each.future for each in held]
+
+    def _hold(self, jobs: Sequence[Job], admit: Callable[[Job, float], str | None]) -> None:
         with self._lock:
             if self._closing:
                 raise Refused("the service is closing")
@@ -204,7 +227,6 @@ class Service:
                     raise Refused(reason)
             self._work.notify()
             self._rung.notify()
-        return [each.future for each in held]
 
     def handed(self, answers: Sequence[Answer]) -> None:
         """These are being sent now: how long that took is learned, so that an answer at its deadline is in time.
@@ -345,7 +367,7 @@ class Service:
     def _answer(self, jobs: Iterable[Job], stopped: bool) -> None:
         now = self.clock()
         for job in jobs:
-            held: _Held = job.payload
+            held: Held = job.payload
             assert held.best is not None
             k, output, score = held.best
             waited = max(now - held.arrived - held.computed, 0.0)
@@ -358,17 +380,15 @@ class Service:
                     _LOG.exception("an answer could not be told to whoever listens")
 
 
+def _above_0(limit: float) -> float:
+    if not limit > 0:
+        raise UsageError(f"the limit is {limit} s; it is above 0")
+    return limit
+
+
 def _kind(policy: Policy) -> tuple[Any, ...]:
     """What policies have in common whose memories are the same."""
     return type(policy), type(inner_of(policy)), policy.heads, policy.score
-
-
-def _ways(chain: Chain, heads: Sequence[int]) -> tuple[dict[int, list[int]], list[int]]:
-    """For each exit that is asked the segments that lead to it from the one before; and the first after each entry."""
-    runs, asked = chain.runs(heads), [*sorted(heads), len(chain.after) - 1]
-    ways = {k: [j for j in range(before + 1, k + 1) if runs[j]] for before, k in zip((-1, *asked), asked, strict=False)}
-    first = [min(k for k in asked if k >= chain.starts[path]) for path in sorted({*chain.entered(heads)})]
-    return ways, first
 
 
 def _tell(say: Callable[[Any], None], what: Any) -> None:

@@ -67,7 +67,7 @@ def simulate(
         for job in jobs:
             answered[job.payload] = job.answer
             # a clock would have rung at the deadline, and a first answer may be later than that
-            ended[job.payload] = max(job.since, min(at, job.deadline - scheduler.reserve))
+            ended[job.payload] = max(job.since, min(at, job.deadline - scheduler.ahead))
 
     while True:
         let_in(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from offramp._batches import Inputs, cat, take
 from offramp.engine.loop import Answered, Arrived, Cohort, Segments, advance, arrive, enter
 from offramp.policies import Policy
 from offramp.tasks import Task
-from offramp.types import Decision, Evidence, State
+from offramp.types import Chain, Decision, Evidence, State
 
 
 class Standing:
@@ -89,6 +90,14 @@ class Bounded:
         return said._replace(leave=leave | (self.last.to(leave.device) <= evidence.exit))
 
 
+def ways(chain: Chain, heads: Sequence[int]) -> tuple[dict[int, list[int]], list[int]]:
+    """For each exit that is asked the segments that lead to it from the one before; and the first after each entry."""
+    runs, asked = chain.runs(heads), [*sorted(heads), len(chain.after) - 1]
+    ways = {k: [j for j in range(before + 1, k + 1) if runs[j]] for before, k in zip((-1, *asked), asked, strict=False)}
+    first = [min(k for k in asked if k >= chain.starts[path]) for path in sorted({*chain.entered(heads)})]
+    return ways, first
+
+
 def turn(segments: Segments, policy: Policy, task: Task, way: Sequence[int], batch: Sequence[Standing]) -> Turn:
     """Samples that stand before the same segment, on to the next exit that is asked.
 
@@ -111,18 +120,20 @@ def turn(segments: Segments, policy: Policy, task: Task, way: Sequence[int], bat
         else:
             here, cohort = _joined(batch, here)
         if here:
-            cohort, answered = advance(segments, _bounded(policy, batch, here), task, k, cohort)
+            bounded = _bounded(policy, [batch[place] for place in here], len(segments.chain.after) - 1)
+            cohort, answered = advance(segments, bounded, task, k, cohort)
             stays = _stand(batch, here, cohort)
     return Turn(here, answered, stays, sent)
 
 
-def _bounded(policy: Policy, batch: Sequence[Standing], places: Sequence[int]) -> Any:
-    """The policy for these rows."""
-    own = [batch[place].threshold for place in places]
+def _bounded(policy: Policy, rows: Sequence[Standing], final: int) -> Any:
+    """The policy for these rows; itself where none of them has a threshold or a latest exit of its own."""
+    if all(row.threshold is None and row.last == final for row in rows):
+        return policy
     return Bounded(
         policy,
-        torch.tensor([batch[place].last for place in places]),
-        torch.tensor([float("nan") if value is None else value for value in own], dtype=torch.float64),
+        torch.tensor([row.last for row in rows]),
+        torch.tensor([math.nan if row.threshold is None else row.threshold for row in rows], dtype=torch.float64),
         getattr(policy, "temperatures", ()),
     )
 
