@@ -36,6 +36,9 @@ from offramp.protocol.load import Parcel, parcels_of, send, summary
 from offramp.protocol.null import null_server
 from offramp.serving.arrivals import PROCESSES
 
+_PAUSE = 0.025
+"""Seconds between requests at about a quarter of the load: caches hold other things by then."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=summary_of_this, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,8 +122,8 @@ def _bare(name: str, policy: Any, threads: int, largest: int, files: Sequence[by
     """Both models without a server, in turn, for one file after the other; medians.
 
     Returns:
-        milliseconds of reading a file, and of either model on it alone; and ``static_per_second``, samples a second in
-        batches.
+        milliseconds of reading a file, and of either model on it alone, of ours also after a pause; and
+        ``static_per_second``, samples a second in batches.
     """
     network = Network(name, threads)
     session = open_runtime("torch", "fp32", threads).dynamic(network.model, policy)
@@ -130,11 +133,14 @@ def _bare(name: str, policy: Any, threads: int, largest: int, files: Sequence[by
         "static_ms": lambda file, x: network.outputs(x),
         "dynamic_ms": lambda file, x: session(x),
         "static_per_second": lambda file, x: network.outputs(many),
+        "paused_ms": lambda file, x: session(x),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for turn, file in enumerate(files[:160]):
         x = network.form.batch({network.form.file: [file]})
         for way, call in ways.items():
+            if way == "paused_ms":
+                time.sleep(_PAUSE)
             begun = time.perf_counter()
             call(file, x)
             if turn >= 10:
