@@ -53,6 +53,6 @@ def draw(rows: Sequence[dict[str, Any]], deadline_ms: float, file: Path) -> None
         line[1].axhline(deadline_ms, color=_INK, linewidth=0.8, linestyle=":")
         line[1].set_yscale("log")
         line[2].set_ylim(65, 100)
-    grid[0][0].legend(fontsize=8, frameon=False)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
