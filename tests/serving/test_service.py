@@ -212,6 +212,8 @@ def test_who_has_a_place_is_let_in_and_a_place_that_is_not_taken_is_given_back(s
         with pytest.raises(Refused, match="full"), service.places(1):
             pass
         futures = service.submit(x[:3], places)
+        with pytest.raises(Refused, match="the places are taken"):
+            service.submit(x[:3], places)
     assert [future.result(timeout=30).exit for future in futures] == [3] * 3
     for wrong, error in ((x[:2], UsageError), (x[:3] * float("nan"), DataError)):
         with pytest.raises(error), service.places(3) as places:
@@ -219,7 +221,7 @@ def test_who_has_a_place_is_let_in_and_a_place_that_is_not_taken_is_given_back(s
         assert service.scheduler.inside == 0
     with service.places(1) as late:
         pass
-    with pytest.raises(Refused, match="the places are given back"):
+    with pytest.raises(Refused, match="the places are taken or given back"):
         service.submit(x[:1], late)
     with pytest.raises(Refused, match=r"too short: a first answer takes .* ms now"), service.places(1, 1e-9):
         pass

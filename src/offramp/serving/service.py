@@ -110,7 +110,7 @@ class Service:
             for each sample what will be its answer. One whose first answer comes too late is answered all the same.
 
         Raises:
-            Refused: not in this time, or not as many, or the service is closing, or the places are given back.
+            Refused: not in this time, or not as many, or the service is closing, or the places are taken or given back.
             UsageError: a limit that is none, an exit before the first that is asked, a threshold out of range, places
                 for another number of samples.
             DataError: samples of another shape than the model takes, or with values that are not finite.
@@ -122,19 +122,19 @@ class Service:
             return self._let_in(prepared(self.model, x), _above_0(limit), last, threshold)
         if count(x) != len(limit.jobs):
             raise UsageError(f"{count(x)} samples, and places for {len(limit.jobs)}")
-        x = prepared(self.model, x)
-        for i, job in enumerate(limit.jobs):
-            job.payload = Held(single(x, i), last, threshold, self.clock())
+        x, now = prepared(self.model, x), self.clock()
+        held = [Held(single(x, i), last, threshold, now) for i in range(count(x))]
         with self._lock:
-            if self._closing or any(job.gone for job in limit.jobs):
-                raise Refused("the service is closing" if self._closing else "the places are given back")
+            if self._closing or limit.taken or any(job.gone for job in limit.jobs):
+                raise Refused("the service is closing" if self._closing else "the places are taken or given back")
             self.scheduler.read(self.clock() - limit.since)
-            for job in limit.jobs:
+            for job, each in zip(limit.jobs, held, strict=True):
+                job.payload = each
                 self.scheduler.enter(job)
             limit.taken = True
             self._work.notify()
             self._rung.notify()
-        return [job.payload.future for job in limit.jobs]
+        return [each.future for each in held]
 
     @contextlib.contextmanager
     def places(self, samples: int, limit: float = math.inf) -> Iterator[Places]:
