@@ -103,7 +103,7 @@ class Front:
         with self.service.places(self.form.count(asked.inputs), self._limit(asked, begun)) as places:
 
             def submitted() -> list[Future[Answer]]:
-                self._limit(asked, begun)
+                self._limit(asked, begun)  # whose time is up by now is not decoded
                 return self.service.submit(self.form.batch(asked.inputs), places, last, threshold)
 
             futures = await self._aside(submitted)

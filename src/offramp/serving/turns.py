@@ -93,9 +93,11 @@ class Bounded:
 def ways(chain: Chain, heads: Sequence[int]) -> tuple[dict[int, list[int]], list[int]]:
     """For each exit that is asked the segments that lead to it from the one before; and the first after each entry."""
     runs, asked = chain.runs(heads), [*sorted(heads), len(chain.after) - 1]
-    ways = {k: [j for j in range(before + 1, k + 1) if runs[j]] for before, k in zip((-1, *asked), asked, strict=False)}
+    found = {
+        k: [j for j in range(before + 1, k + 1) if runs[j]] for before, k in zip((-1, *asked), asked, strict=False)
+    }
     first = [min(k for k in asked if k >= chain.starts[path]) for path in sorted({*chain.entered(heads)})]
-    return ways, first
+    return found, first
 
 
 def turn(segments: Segments, policy: Policy, task: Task, way: Sequence[int], batch: Sequence[Standing]) -> Turn:
