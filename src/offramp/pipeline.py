@@ -20,7 +20,7 @@ from offramp.backbones import cut, input_size, read_checkpoint
 from offramp.bench.rows import bench_policy
 from offramp.calibration import calibrate
 from offramp.cost import profile
-from offramp.data import Data, Splits, as_splits, loader, open_splits
+from offramp.data import Data, Splits, as_splits, in_crops, loader, open_splits, splits_in_crops
 from offramp.engine import Runtime, tabulate, tabulate_in
 from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel, attach
@@ -135,6 +135,7 @@ def train_recipe(
         splits = open_splits(recipe.data.source, recipe.data.validation, recipe.seed, kind=recipe.input.name)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, splits)
+    splits = splits_in_crops(splits, model.input.crops)
     goal = OBJECTIVES.resolve(recipe.objective.name)
     try:
         objective = goal(**recipe.objective.options)
@@ -185,7 +186,7 @@ def open_for(artifact: Artifact, data: str) -> Splits:
     """
     splits, model = open_splits(data, **how_split(artifact), kind=type(artifact.model.input)), artifact.model
     check_classes(splits, data, model.task, model.num_outputs, model.classes)
-    return splits
+    return splits_in_crops(splits, model.input.crops)
 
 
 def check_classes(splits: Splits, data: str, task: Task, outputs: int, known: Sequence[str] | None) -> None:
@@ -310,7 +311,7 @@ def file_batches(
     record = about["record"]
     splits = open_splits(data, record.get("validation"), record.get("seed", 0), kind=type(reads))
     check_classes(splits, data, get_task(about["task"]), about["num_outputs"], about["classes"])
-    samples = splits.of(split)
+    samples = in_crops(splits.of(split), reads.crops)
     batches: Any = loader(samples, reads, 128)
     count = len(batches)
     if about["preprocess"]:  # samples as they are differ in size, so they come one by one

@@ -11,7 +11,7 @@ import torch
 from offramp._batches import Inputs, loaded
 from offramp.engine.runtime import Runtime, Session
 from offramp.errors import DataError
-from offramp.inputs import Input
+from offramp.inputs import Input, cut
 from offramp.model import EarlyExitModel
 from offramp.policies import Policy
 from offramp.tasks import Task, get_task
@@ -71,14 +71,19 @@ def answered(opened: Opened, names: Sequence[str], read: Callable[[str], Any]) -
     Returns:
         in their order, for each ``input``, its name, and ``label``, ``score``, ``exit``, ``after`` (the block behind
         which it left), ``path`` where the model has several, and ``ms``, what computing its batch took by sample; or
-        ``input`` and ``error``, one sentence, where it could not be read.
+        ``input`` and ``error``, one sentence, where it could not be read. Of a model that counts in crops: the sum over
+        the crops, the lowest of their scores, the last of their exits, and what all of them took.
     """
     rows: list[dict[str, Any]] = [{"input": name} for name in names]
     prepare = opened.input.raw if opened.raw else opened.input.transform()
-    ready = []
+    ready: list[tuple[dict[str, Any], Inputs]] = []
+    crops: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for row, name in zip(rows, names, strict=True):
         try:
-            ready.append((row, prepare(read(name))))
+            parts = [prepare(crop) for crop in cut(read(name), opened.input.crops)]
+            own = [row] if len(parts) == 1 else [{} for _ in parts]
+            ready += zip(own, parts, strict=True)
+            crops.append((row, own))
         except DataError as error:
             row["error"] = str(error)
     if opened.raw:
@@ -93,7 +98,21 @@ def answered(opened: Opened, names: Sequence[str], read: Callable[[str], Any]) -
         except DataError as error:  # a raw sample of a size that the file does not take
             for row in those:
                 row["error"] = str(error)
+    for row, own in crops:
+        if len(own) > 1:
+            row.update(_summed(own))
     return rows
+
+
+def _summed(crops: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An image's row from those of its crops: their sum, the least sure score, the last exit that one left at."""
+    last = max(crops, key=lambda crop: crop["exit"])
+    return {
+        **last,
+        "label": sum(crop["label"] for crop in crops),
+        "score": min(crop["score"] for crop in crops),
+        "ms": sum(crop["ms"] for crop in crops),
+    }
 
 
 def _fill(opened: Opened, rows: Sequence[dict[str, Any]], x: Inputs) -> None:

@@ -78,7 +78,7 @@ def command(
     from offramp.bench.file import bench_file
     from offramp.bench.forced import ForcedWork
     from offramp.bench.rows import bench_forced, bench_policy, expected_shares
-    from offramp.data import open_splits
+    from offramp.data import in_crops, open_splits
     from offramp.engine import RuntimeInPieces, open_runtime
     from offramp.errors import UsageError
     from offramp.pipeline import open_for
@@ -99,7 +99,7 @@ def command(
         else:
             record = session.file.about["record"]
             splits = open_splits(data, record.get("validation"), record.get("seed", 0), kind=type(session.file.input))
-            samples = splits.validation
+            samples = in_crops(splits.validation, session.file.input.crops)
             rows = bench_file(session, opens, rule, samples, batch, images, rounds, True, others, size)
     else:
         artifact = ready(model, device, threads)

@@ -3,6 +3,7 @@
 A new kind is one file here and one line in ``offramp.registry.INPUTS``.
 """
 
+from offramp.inputs._crops import cut
 from offramp.inputs._input import Input, input_from_json, input_to_json
 from offramp.inputs._labelled import Labelled
 from offramp.inputs._one import OneTensor
@@ -21,6 +22,7 @@ __all__ = [
     "Pair",
     "PairInput",
     "PointsInput",
+    "cut",
     "input_from_json",
     "input_to_json",
 ]

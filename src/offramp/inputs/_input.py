@@ -31,6 +31,13 @@ class Input(Protocol):
     """What several samples are called in a sentence: ``images``."""
 
     @property
+    def crops(self) -> tuple[int, int]:
+        """Rows and columns of crops, each of which a model answers for itself, and the answers are summed.
+
+        What a file holds is one sample where it is (1, 1), as it is for all but models that count in crops.
+        """
+
+    @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """For each part of a prepared sample its name, which an exported file uses for its input, and its shape."""
 

@@ -21,6 +21,7 @@ class OneTensor:
     """
 
     noun: ClassVar[str]
+    crops: tuple[int, int] = (1, 1)
     input_size: tuple[int, int, int]
 
     @property

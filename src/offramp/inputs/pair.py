@@ -53,6 +53,7 @@ class PairInput:
 
     suffixes: ClassVar[frozenset[str]] = ImageInput.suffixes
     noun: ClassVar[str] = "images with sound"
+    crops: ClassVar[tuple[int, int]] = (1, 1)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -24,6 +24,11 @@ from offramp.inputs.image import ImageInput
 from offramp.registry import unknown
 
 
+_OWN = ("cell", "spread", "crops")
+"""What an input has beyond ``ImageInput``."""
+_MOST_CROPS = 1024
+
+
 class Marked(NamedTuple):
     """An image, and what is marked on it.
 
@@ -47,14 +52,17 @@ class PointsInput(OneTensor):
     choice: what was cut off could not be counted), and the target is the number of points. In training the target is a
     map ``(1, H ÷ cell, W ÷ cell)``: every point gives it a normal distribution of ``spread`` pixels, cut off at the
     edges and then made 1, so that the sum is the number of points that the changed image shows. A point outside its
-    image is taken to its edge. Arguments but the last two are those of ``ImageInput``.
+    image is taken to its edge. Arguments but the last three are those of ``ImageInput``.
 
     Args:
         cell: pixels of the prepared image to a cell of the map, in each direction.
         spread: standard deviation in pixels of the prepared image.
+        crops: rows and columns that an image is cut into (``offramp.inputs.cut``): then each crop is a sample, squeezed
+            to the model's size, and an image's number is the sum over its crops.
 
     Raises:
-        UsageError: as ``ImageInput``; a size that cells do not divide, or a spread that is not above 0.
+        UsageError: as ``ImageInput``; a size that cells do not divide, a spread that is not above 0, or no grid of
+            crops.
     """
 
     input_size: tuple[int, int, int]
@@ -65,6 +73,7 @@ class PointsInput(OneTensor):
     crop_mode: str = "squash"
     cell: int = 8
     spread: float = 4.0
+    crops: tuple[int, int] = (1, 1)
 
     noun: ClassVar[str] = "images"
     suffixes: ClassVar[frozenset[str]] = ImageInput.suffixes
@@ -75,11 +84,15 @@ class PointsInput(OneTensor):
             raise UsageError(f"cells of {self.cell} pixels do not divide images of {list(self.input_size[1:])}")
         if not 0 < self.spread < math.inf:
             raise UsageError(f"spread is {self.spread}; it is a number of pixels above 0")
+        if len(self.crops) != 2 or not all(isinstance(n, int) and n >= 1 for n in self.crops):
+            raise UsageError(f"crops are rows and columns, whole numbers from 1, not {self.crops}")
+        if math.prod(self.crops) > _MOST_CROPS:
+            raise UsageError(f"crops are at most {_MOST_CROPS} an image, not {math.prod(self.crops)}")
 
     @property
     def image(self) -> ImageInput:
         """The input that reads the images alone."""
-        return ImageInput(**{name: value for name, value in asdict(self).items() if name not in ("cell", "spread")})
+        return ImageInput(**{name: value for name, value in asdict(self).items() if name not in _OWN})
 
     @staticmethod
     def read(file: str | Path | BinaryIO, what: str | None = None) -> Marked:
@@ -95,7 +108,9 @@ class PointsInput(OneTensor):
     def for_backbone(cls, model: Any, size: tuple[int, int, int] | None = None, **options: Any) -> PointsInput:
         """As ``ImageInput``, but for what timm says of cropping: the whole image is read if ``options`` say nothing."""
         whole = {"crop_pct": cls.crop_pct, "crop_mode": cls.crop_mode, **options}
-        own = {name: whole.pop(name) for name in ("cell", "spread") if name in whole}
+        own = {name: whole.pop(name) for name in _OWN if name in whole}
+        if "crops" in own:
+            own["crops"] = _pair(own["crops"])
         return cls(**ImageInput.for_backbone(model, size, **whole).pretrained_cfg(), **own)
 
     def pretrained_cfg(self) -> dict[str, Any]:
@@ -164,6 +179,11 @@ class Augment:
         if not fits:
             raise UsageError(f"scale lies between 0 and 1, low first, hflip too, ratio above 0; these are {found}")
         return found
+
+
+def _pair(value: Any) -> tuple[Any, ...]:
+    """A recipe's list, or what else was given, as a tuple."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _marked(sample: Any) -> Marked:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from offramp._batches import Inputs, loaded, of_parts
-from offramp.errors import DataError
+from offramp.errors import DataError, UsageError
 from offramp.model import EarlyExitModel
 from offramp.protocol.oip import Values
 from offramp.serving.answer import Answer
@@ -25,9 +25,14 @@ class Form:
     Args:
         model: the model.
         most: samples in a request.
+
+    Raises:
+        UsageError: a model that counts in crops: it would take an image for one of them.
     """
 
     def __init__(self, model: EarlyExitModel, most: int) -> None:
+        if model.input.crops != (1, 1):
+            raise UsageError("the model counts in crops of an image, and a server answers samples: use offramp predict")
         self.model, self.most = model, most
         self.prepare = model.input.transform()
         self.file = model.input.noun.removesuffix("s").replace(" ", "_")
