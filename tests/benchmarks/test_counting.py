@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import timm
 import torch
+from benchmarks import crops
 from benchmarks.counting import plan, training
 from benchmarks.counting.frames import cut, everything
 from benchmarks.counting.picture import draw
@@ -12,6 +14,9 @@ from benchmarks.counting.plan import EXITS, SPLITS
 from benchmarks.counting.result import result
 from benchmarks.counting.training import build, train
 from helpers import points_file
+from safetensors.torch import save_file
+
+from offramp.data import splits_in_crops
 
 DAYS = [f"201704{day:02}" for day in (10, 11, 12, 13, 19)]
 
@@ -90,3 +95,33 @@ def test_the_road_from_frames_to_a_picture(frames, tmp_path, monkeypatch):
     json.dumps(found)
     draw({"camera 1": found}, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_road_from_frames_in_crops_to_their_sums(frames, tmp_path, monkeypatch):
+    save_file(
+        timm.create_model(crops.BACKBONE, img_size=32, num_classes=1).state_dict(), tmp_path / "weights.safetensors"
+    )
+    monkeypatch.setattr(crops, "SIDE", 32)
+    monkeypatch.setattr(crops, "SEVEN", ("mlp", "cnn-add"))
+    monkeypatch.setattr(crops, "STEPS", 20)
+    monkeypatch.setattr(crops, "TRAINING", {**crops.TRAINING, "epochs": 1, "warmup_epochs": 0.0})
+    whole = cut(SPLITS[0], frames)
+    splits = splits_in_crops(whole, crops.GRID)
+    runs = [crops.Work(splits, tmp_path / f"0-{seed}", seed, tmp_path / "weights.safetensors") for seed in range(2)]
+    for run in runs:
+        run.train({"device": "cpu", "workers": 0, "precision": "fp32"})
+    found = crops.result(runs)
+    assert found["frames"] == {name: len(part) for name, part in whole.parts.items()}
+    trivial = np.abs(whole.test.targets - whole.train.targets.mean()).mean()
+    assert found["trivial"]["mae"] == pytest.approx(float(trivial), rel=1e-4)
+    said = crops.table(tmp_path / "0-1" / "cnn-add", "test").of(1)[:, 0].reshape(-1, 6).sum(1)
+    own = float((said - torch.from_numpy(whole.test.targets)).abs().mean())
+    assert found["exits"]["cnn-add"][1]["mae"]["each"][1] == pytest.approx(own, rel=1e-4)
+    assert [row["after"] for row in found["exits"]["mlp"]] == [3, 6, 9]
+    cost = [row["macs_of_a_frame"] for row in found["exits"]["mlp"]]
+    assert cost == sorted(cost)
+    before = (tmp_path / "0-0" / "model.safetensors").stat().st_mtime_ns
+    runs[0].train({})
+    assert (tmp_path / "0-0" / "model.safetensors").stat().st_mtime_ns == before, "what is finished is left alone"
+    json.dumps(found)

@@ -75,7 +75,9 @@ def test_a_crop_is_a_sample_everywhere(road, cli, tmp_path):
     crops = in_crops(open_splits(road / "crowds.npz", kind="points").test, GRID)
     table = offramp.tabulate(model, loader(crops, model.input))
     trace = offramp.replay(policy, table)
-    assert found["dynamic"]["value"] == pytest.approx(float((trace.output[:, 0] - table.targets).abs().mean()), abs=1e-3)
+    assert found["dynamic"]["value"] == pytest.approx(
+        float((trace.output[:, 0] - table.targets).abs().mean()), abs=1e-3
+    )
     offramp.export_onnx(model, tmp_path / "m.onnx", policy)
     code, _, error = cli("calibrate", tmp_path / "m.onnx", road / "crowds.npz", "--max-drop", "0.3")
     assert code == 0, error

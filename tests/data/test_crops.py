@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from helpers import points_file
 from PIL import Image
 
@@ -104,11 +105,10 @@ def test_numbers_alone_cannot_be_cut(frames):
 
 @pytest.mark.parametrize("crops", [[3], [0, 2], [2, 2, 2], [1.5, 2], "ab", 4, [64, 64], [-1, -4], None])
 def test_no_grid(crops):
-    class Backbone:
-        pretrained_cfg = {"input_size": (3, 32, 32)}
-
+    model = torch.nn.Identity()
+    model.pretrained_cfg = {"input_size": (3, 32, 32)}
     with pytest.raises(UsageError, match="crops are"):
-        PointsInput.for_backbone(Backbone(), (3, 32, 32), crops=crops)
+        PointsInput.for_backbone(model, (3, 32, 32), crops=crops)
 
 
 def test_a_grid_is_kept():

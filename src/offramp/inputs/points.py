@@ -23,7 +23,6 @@ from offramp.inputs._one import OneTensor
 from offramp.inputs.image import ImageInput
 from offramp.registry import unknown
 
-
 _OWN = ("cell", "spread", "crops")
 """What an input has beyond ``ImageInput``."""
 _MOST_CROPS = 1024
