@@ -194,7 +194,15 @@ ALL = {"shift": 0.1, "noise": [0, 20], "noise_share": 1.0, "bands": 8, "frames":
 
 @pytest.mark.parametrize(
     "changed",
-    [{"shift": 0.1}, {"noise": [0, 20], "noise_share": 1.0}, {"bands": 8}, {"speeds": [0.7, 1.4]}, {"gain": 6}, ALL],
+    [
+        {"shift": 0.1},
+        {"noise": [0, 20], "noise_share": 1.0},
+        {"bands": 8},
+        {"speeds": [0.7, 1.4]},
+        {"gain": 6},
+        {"curve": 6},
+        ALL,
+    ],
 )
 def test_augmentation_follows_the_seed_alone(changed):
     clip, plain = Clip(tone(seconds=0.4), 16_000), READS.transform()
@@ -218,6 +226,23 @@ def test_at_another_speed_a_tone_is_shorter_and_higher(rate, speed):
     assert len(wave) == pytest.approx(0.4 * READS.sample_rate / speed, rel=1e-3)  # rates are rounded
     heard = int(torch.fft.rfft(wave, 16_000).abs().argmax()) * READS.sample_rate / 16_000
     assert heard == pytest.approx(1_000 * speed, abs=5)
+
+
+def test_a_curve_stays_within_its_decibels_and_leaves_silence_silent():
+    noise = Clip(np.random.default_rng(0).standard_normal(8_000).astype(np.float32), 16_000)
+    plain, training = READS.transform(), READS.transform({"curve": 6})
+    seen = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        louder = 10 / np.log(10) * (training(noise) - plain(noise))[0]  # decibels: loud noise has no floor
+        assert torch.allclose(louder, louder[:, :1].expand_as(louder), atol=1e-3), "the same at every time"
+        assert louder.abs().max() <= 6 + 1e-3
+        bends = louder[:, 0].diff().diff().abs() > 1e-3
+        assert bends.sum() <= 2 * 4, "straight between its bends, each of which two differences see"
+        seen.append(louder[:, 0])
+    assert torch.stack(seen).std(0).min() > 1, "all notes are changed"
+    silent = Clip(np.zeros(8_000, np.float32), 16_000)
+    assert torch.equal(training(silent), plain(silent))
 
 
 def test_noise_comes_from_a_folder_at_the_level_that_was_asked(tmp_path):
@@ -252,6 +277,8 @@ def test_noise_comes_from_a_folder_at_the_level_that_was_asked(tmp_path):
         {"noise": [0, float("nan")]},
         {"speeds": 0.9},
         {"gain": -3},
+        {"curve": -1},
+        {"curve": float("nan")},
         {"speeds": [0.9, 0]},
         {"speeds": [float("nan")]},
     ],

@@ -27,6 +27,8 @@ _LARGEST = 2**26
 _LARGEST_FILTER = 2**24
 """Numbers in torchaudio's filter from one rate to another: their product, after what divides both. 44,100 Hz to 16,000
 takes 70,560; 44,101 Hz would take 700 million."""
+_FEWEST_BENDS, _MOST_BENDS = 3, 6
+"""Of a curve over the bands, its ends counted."""
 _EDGE = 16
 """Samples of the lower rate that a filter reaches to each side; torchaudio's reaches to 7."""
 
@@ -191,6 +193,8 @@ class Augment:
     Args:
         shift: the window lies up to so many seconds before or behind the middle.
         gain: a clip is made louder or quieter by up to so many decibels: microphones differ.
+        curve: low, middle and high notes are made louder or quieter by up to so many decibels each, along a line
+            between them, as FilterAugment does (2110.03282): rooms and microphones differ in that too.
         noise: decibels from the weakest to the strongest signal-to-noise ratio of background noise, ``[low, high]``.
         noise_folder: clips to take the noise from, such as Speech Commands' ``_background_noise_``; white noise if not
             given.
@@ -207,6 +211,7 @@ class Augment:
 
     shift: float = 0.0
     gain: float = 0.0
+    curve: float = 0.0
     noise: tuple[float, float] | None = None
     noise_folder: str | None = None
     noise_share: float = 0.5
@@ -226,7 +231,7 @@ class Augment:
             fault = error.errors()[0]
             where = ".".join(map(str, fault["loc"]))
             raise UsageError(f"augmentation of sound: {where}: {fault['msg']}") from error
-        numbers = (found.shift, found.gain, found.noise_share, found.bands, found.frames, found.stripes)
+        numbers = (found.shift, found.gain, found.curve, found.noise_share, found.bands, found.frames, found.stripes)
         if not all(0 <= number < math.inf for number in numbers) or found.noise_share > 1:
             raise UsageError(f"augmentation of sound has no values below 0, and a share of at most 1: {asdict(found)}")
         if found.noise is not None and not -math.inf < found.noise[0] <= found.noise[1] < math.inf:
@@ -258,7 +263,7 @@ class _Transform:
         if self.augment.gain:
             decibels = self.augment.gain * (2 * float(torch.rand(())) - 1)
             wave = library("torchaudio").functional.gain(wave, decibels)
-        return self._striped(self._image(wave))
+        return self._striped(self._image(wave, self._curve()))
 
     @cached_property
     def mel(self) -> Any:
@@ -271,9 +276,9 @@ class _Transform:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "mel"}
 
-    def _image(self, wave: Tensor) -> Tensor:
+    def _image(self, wave: Tensor, curve: Tensor | float = 1.0) -> Tensor:
         reads = self.reads
-        power = self.mel(wave)[:, : reads.input_size[2]]
+        power = self.mel(wave)[:, : reads.input_size[2]] * curve
         return ((power + FLOOR).log() - reads.mean).div(reads.std).expand(reads.input_size).contiguous()
 
     def _sped(self, clip: Clip) -> Clip:
@@ -298,6 +303,16 @@ class _Transform:
         low, high = self.augment.noise
         decibels = low + (high - low) * torch.rand(())
         return library("torchaudio").functional.add_noise(wave, noise, decibels)
+
+    def _curve(self) -> Tensor | float:
+        """What the power of each mel band is multiplied by, ``(n_mels, 1)``."""
+        assert self.augment is not None
+        if not self.augment.curve:
+            return 1.0
+        bends = _FEWEST_BENDS + _up_to(_MOST_BENDS - _FEWEST_BENDS)
+        decibels = self.augment.curve * (2 * torch.rand(1, 1, bends) - 1)
+        line = nn.functional.interpolate(decibels, size=self.reads.input_size[1], mode="linear", align_corners=True)
+        return torch.pow(10, line[0, 0] / 10)[:, None]
 
     def _striped(self, image: Tensor) -> Tensor:
         assert self.augment is not None
