@@ -56,6 +56,7 @@ def main() -> None:
         "network": {"name": place.backbone, **place.args, "input": [*place.size], **place.options},
         "starts_from": place.start or ("ImageNet" if place.pretrained else None),
         "training": training_of(place),
+        "training_with_exits": training_of(place, exits=True),
         "heads_training": {**HEADS, "steps": STEPS},
         "trained": trained_in(folder / whole[0].name),
     }

@@ -49,9 +49,14 @@ class Work:
     checkpoint: Path | None = None
 
     def network(self, run: Network) -> EarlyExitModel:
-        """The untrained network of a run; the same seed gives the same weights."""
+        """The network of a run before it learns, the same for the same seed; with exits it begins as it ended without
+        them."""
         torch.manual_seed(run.seed)
-        return self._attached([Exit(after, PRODUCT) for after in self.place.places] if run.exits else [], run)
+        if not run.exits:
+            return self._attached([], run)
+        model = self._attached([Exit(after, PRODUCT) for after in self.place.places], run)
+        model.load_state_dict(weights(self.folder / run.alone.name), strict=False)
+        return model
 
     def trained(self, run: Network) -> EarlyExitModel:
         """A finished run's network."""
@@ -67,7 +72,7 @@ class Work:
             self.network(run),
             self.folds[run.fold].splits,
             objective,
-            {**training_of(self.place), "seed": run.seed},
+            {**training_of(self.place, run.exits), "seed": run.seed},
             **self.where,
         )
 
