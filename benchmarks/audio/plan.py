@@ -17,12 +17,13 @@ _AUGMENT = {
 }
 _OTHER_VOICES = {
     "gain": 18.0,
+    "curve": 9.0,
     "speeds": [0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2],
     "noise_share": 0.5,
     "bands": 8,
     "frames": 12,
 }
-"""Louder and quieter, higher and lower: where there are four speakers to learn from."""
+"""Louder and quieter, higher and lower, by other microphones: where there are four speakers to learn from."""
 NETWORK: dict[str, Any] = {
     "batch_size": 32,
     "learning_rate": 0.002,
@@ -118,7 +119,7 @@ FIELDS = {
         "resnet18",
         _RESNET,
         (1, 64, 101),
-        10,
+        16,
         {"f_max": 4000.0},  # its clips are of 8 kHz
         places=(2, 3, 4),
         folds=("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),

@@ -114,5 +114,6 @@ def test_no_grid(crops):
 def test_a_grid_is_kept():
     reads = PointsInput((3, 32, 32), crops=(3, 2))
     assert input_from_json(input_to_json(reads)) == reads
+    assert reads.about().endswith("each one of 3 × 2 crops")
     old = {name: value for name, value in input_to_json(reads).items() if name != "crops"}
     assert input_from_json(old).crops == (1, 1), "what was saved before there were crops"

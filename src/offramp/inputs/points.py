@@ -127,6 +127,11 @@ class PointsInput(OneTensor):
             return _Whole(self.image.transform())
         return _Moving(self, Augment.of(augment))
 
+    def about(self) -> str:
+        """Noun and size, and the crops."""
+        crops = "" if self.crops == (1, 1) else f", each one of {self.crops[0]} × {self.crops[1]} crops"
+        return super().about() + crops
+
     def map_of(self, points: Tensor, weights: Tensor) -> Tensor:
         """Points ``(n, 2)`` in pixels of the prepared image to a map ``(1, H ÷ cell, W ÷ cell)`` of all weights."""
         across, down = (
