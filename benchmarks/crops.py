@@ -64,7 +64,7 @@ PLACES = (3, 6, 9)
 STEPS = 900
 """Of every kind of head."""
 TRAINING: dict[str, Any] = {
-    "epochs": 6,
+    "epochs": 4,
     "batch_size": 32,
     "learning_rate": 3e-4,
     "layer_decay": 0.8,

@@ -119,7 +119,7 @@ FIELDS = {
         "resnet18",
         _RESNET,
         (1, 64, 101),
-        16,
+        12,
         {"f_max": 4000.0},  # its clips are of 8 kHz
         places=(2, 3, 4),
         folds=("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),
