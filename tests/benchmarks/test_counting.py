@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import timm
 import torch
-from benchmarks import crops
 from benchmarks.counting import plan, training
 from benchmarks.counting.frames import cut, everything
 from benchmarks.counting.picture import draw
 from benchmarks.counting.plan import EXITS, SPLITS
 from benchmarks.counting.result import result
 from benchmarks.counting.training import build, train
+from benchmarks.crops import picture as crops_picture
+from benchmarks.crops import result as crops_result
+from benchmarks.crops import training as crops
 from helpers import points_file
 from safetensors.torch import save_file
 
@@ -103,7 +105,8 @@ def test_the_road_from_frames_in_crops_to_their_sums(frames, tmp_path, monkeypat
         timm.create_model(crops.BACKBONE, img_size=32, num_classes=1).state_dict(), tmp_path / "weights.safetensors"
     )
     monkeypatch.setattr(crops, "SIDE", 32)
-    monkeypatch.setattr(crops, "SEVEN", ("mlp", "cnn-add"))
+    for module in (crops, crops_result):
+        monkeypatch.setattr(module, "SEVEN", ("mlp", "cnn-add"))
     monkeypatch.setattr(crops, "STEPS", 20)
     monkeypatch.setattr(crops, "TRAINING", {**crops.TRAINING, "epochs": 1, "warmup_epochs": 0.0})
     whole = cut(SPLITS[0], frames)
@@ -111,7 +114,7 @@ def test_the_road_from_frames_in_crops_to_their_sums(frames, tmp_path, monkeypat
     runs = [crops.Work(splits, tmp_path / f"0-{seed}", seed, tmp_path / "weights.safetensors") for seed in range(2)]
     for run in runs:
         run.train({"device": "cpu", "workers": 0, "precision": "fp32"})
-    found = crops.result(runs)
+    found = crops_result.result(runs)
     assert found["frames"] == {name: len(part) for name, part in whole.parts.items()}
     trivial = np.abs(whole.test.targets - whole.train.targets.mean()).mean()
     assert found["trivial"]["mae"] == pytest.approx(float(trivial), rel=1e-4)
@@ -125,3 +128,5 @@ def test_the_road_from_frames_in_crops_to_their_sums(frames, tmp_path, monkeypat
     runs[0].train({})
     assert (tmp_path / "0-0" / "model.safetensors").stat().st_mtime_ns == before, "what is finished is left alone"
     json.dumps(found)
+    crops_picture.draw({"camera 1": found, "camera 2": found}, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 10_000
