@@ -14,15 +14,14 @@ from benchmarks.audio.clips import LABELLED, folds_of
 from benchmarks.audio.picture import draw
 from benchmarks.audio.plan import FIELDS, HEADS, MAX_DROP, STEPS, heads, networks, training_of
 from benchmarks.audio.result import result
+from benchmarks.audio.timed import timed
 from benchmarks.audio.training import Work
-from benchmarks.deploy import Files, row
+from benchmarks.deploy import Files
 
 
 def main() -> None:
     parser = parser_of(summary, FIELDS, "runs/audio", checkpoint=False)
-    parser.add_argument(
-        "--runtimes", nargs="+", default=["openvino:fp32", "onnxruntime:fp32"], help="runtime:precision"
-    )
+    parser.add_argument("--runtimes", nargs="+", default=["openvino", "onnxruntime"], help="to time in, in fp32")
     parser.add_argument("--checkpoint", type=Path, help="weights of the pretrained network, where one is started from")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
@@ -46,7 +45,7 @@ def main() -> None:
     how = (MAX_DROP, args.threads, (1, 64), args.images, args.rounds)
     with tempfile.TemporaryDirectory() as files:
         made = Files(work.trained(first), splits.train, Path(files))
-        found["timed"] = [row(name, made, splits, *how) for name in args.runtimes]
+        found["timed"] = [timed(name, made, splits, *how) for name in args.runtimes]
     about = {
         "name": place.name,
         "records": {name: dict(fold.splits.record) for name, fold in work.folds.items()},

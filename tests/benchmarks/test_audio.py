@@ -12,7 +12,9 @@ from benchmarks.audio.clips import folds_of
 from benchmarks.audio.picture import draw
 from benchmarks.audio.plan import EQUAL, TAUGHT, Field, heads, networks
 from benchmarks.audio.result import result
+from benchmarks.audio.timed import timed
 from benchmarks.audio.training import Work
+from benchmarks.deploy import Files
 
 from offramp.cost import profile
 
@@ -110,6 +112,13 @@ def test_the_road_from_clips_to_a_picture(tmp_path, monkeypatch):
         assert all(e["interval"][0] <= e["accuracy"]["mean"] <= e["interval"][1] for e in row["exits"])
     assert found["copycat against few"].keys() == {*TAUGHT}
     assert sum(found["product"]["exit_shares"]) == pytest.approx(1)
+    made = Files(work.trained(whole[-1]), work.folds[""].splits.train, tmp_path / "files")
+    timing = timed("onnxruntime", made, work.folds[""].splits, 0.5, 1, (1, 4), 4, 1)
+    for batch, row in timing["batches"].items():
+        assert row["measured_speedup"] > 0, batch
+        assert sum(row["exit_shares"]) == pytest.approx(1)
+        assert row["change"]["interval"][0] <= row["change"]["mean"] <= row["change"]["interval"][1]
+        assert row["policy"]["provenance"]["unit"] == "seconds"
     draw(found, "tones", tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
 
