@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from helpers import points_file
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL import Image
 import offramp
 from offramp import UsageError
 from offramp.data import in_crops, loader, open_splits
-from offramp.inputs import cut
+from offramp.inputs import PointsInput, cut
 from offramp.pipeline import train_recipe
 from offramp.protocol.form import Form
 from offramp.recipe import check_recipe
@@ -119,6 +120,13 @@ def test_files_and_the_example_count_so_too(road, cli, tmp_path):
     numbers = pytest.approx([row["label"] for row in own], abs=0.02)
     assert [row["label"] for row in filed] == numbers
     assert [row["count"] for row in example] == numbers
+
+
+def test_classes_have_no_sum():
+    network = timm.create_model("resnet10t", num_classes=3)
+    reads = PointsInput.for_backbone(network, (3, 176, 176), crops=(2, 2))
+    with pytest.raises(UsageError, match="are summed, and classification has classes"):
+        offramp.attach(network, [offramp.Exit(after=1)], model_input=reads)
 
 
 def test_a_server_would_take_an_image_for_a_crop(road):

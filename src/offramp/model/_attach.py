@@ -65,8 +65,8 @@ def attach(
 
     Raises:
         UsageError: a model that cannot be cut; an exit out of range, doubled, or after the last block; an unknown head;
-            an input of another size than the model reads; tails that do not fit; exits that read another modality
-            without ``side``, ``side`` with none that does, or with several paths.
+            an input of another size than the model reads, or one of crops for a task with classes; tails that do not
+            fit; exits that read another modality without ``side``, ``side`` with none that does, or with several paths.
     """
     backbone = cut(model)
     parts = [_part(part, PATHS) for part in (*paths, *_tails(tails, backbone))]
@@ -91,11 +91,16 @@ def attach(
     encoder = None if side is None else SideEncoder(side)
     if encoder is not None:
         _check_side([*placed, *([] if last is None else [last])], len(ways))
+    reads = _fitting(model_input, model, encoder)
+    if meaning.classes and reads.crops != (1, 1):
+        raise UsageError(
+            f"the answers of crops are summed, and {meaning.name} has classes: take 'counting' or 'density'"
+        )
     made = EarlyExitModel(
         ways,
         placed,
         meaning,
-        _fitting(model_input, model, encoder),
+        reads,
         outputs,
         classes,
         last,
