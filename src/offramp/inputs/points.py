@@ -83,7 +83,8 @@ class PointsInput(OneTensor):
             raise UsageError(f"cells of {self.cell} pixels do not divide images of {list(self.input_size[1:])}")
         if not 0 < self.spread < math.inf:
             raise UsageError(f"spread is {self.spread}; it is a number of pixels above 0")
-        if len(self.crops) != 2 or not all(isinstance(n, int) and n >= 1 for n in self.crops):
+        grid = self.crops if isinstance(self.crops, tuple) else ()
+        if len(grid) != 2 or not all(isinstance(n, int) and n >= 1 for n in grid):
             raise UsageError(f"crops are rows and columns, whole numbers from 1, not {self.crops}")
         if math.prod(self.crops) > _MOST_CROPS:
             raise UsageError(f"crops are at most {_MOST_CROPS} an image, not {math.prod(self.crops)}")
@@ -108,8 +109,8 @@ class PointsInput(OneTensor):
         """As ``ImageInput``, but for what timm says of cropping: the whole image is read if ``options`` say nothing."""
         whole = {"crop_pct": cls.crop_pct, "crop_mode": cls.crop_mode, **options}
         own = {name: whole.pop(name) for name in _OWN if name in whole}
-        if "crops" in own:
-            own["crops"] = _pair(own["crops"])
+        if isinstance(own.get("crops"), list):
+            own["crops"] = tuple(own["crops"])
         return cls(**ImageInput.for_backbone(model, size, **whole).pretrained_cfg(), **own)
 
     def pretrained_cfg(self) -> dict[str, Any]:
@@ -183,11 +184,6 @@ class Augment:
         if not fits:
             raise UsageError(f"scale lies between 0 and 1, low first, hflip too, ratio above 0; these are {found}")
         return found
-
-
-def _pair(value: Any) -> tuple[Any, ...]:
-    """A recipe's list, or what else was given, as a tuple."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _marked(sample: Any) -> Marked:
