@@ -15,7 +15,7 @@ from benchmarks.counting.plan import SPLITS
 from benchmarks.crops import __doc__ as summary
 from benchmarks.crops.picture import draw
 from benchmarks.crops.plan import BACKBONE, GRID, PLACES, SIDE, STEPS, TRAINING
-from benchmarks.crops.result import result
+from benchmarks.crops.result import best_of, result
 from benchmarks.crops.training import Work
 from offramp.data import splits_in_crops
 
@@ -26,21 +26,22 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the pretrained network's weights")
     args = training_options(parser, "runs/crops").parse_args()  # a run is called 0-1: split 0, seed 1
     open_device(args.device)
-    found, records = {}, {}
+    places: dict[str, list[Work]] = {}
     for number, place in enumerate(SPLITS):
         folders = {seed: args.work / f"{number}-{seed}" for seed in range(args.seeds)}
         asked = {seed: folder for seed, folder in folders.items() if fnmatch.fnmatch(folder.name, args.only)}
         if not asked:
             continue
         splits = splits_in_crops(cut(place, args.data), GRID)
-        runs = {seed: Work(splits, folder, seed, args.checkpoint) for seed, folder in folders.items()}
+        runs = places[place.name] = [Work(splits, folder, seed, args.checkpoint) for seed, folder in folders.items()]
         for seed in asked:
             print(f"{place.name}, seed {seed}", file=sys.stderr, flush=True)
             runs[seed].train(trained_where(args))
-        if args.only == "*":
-            found[place.name], records[place.name] = result([*runs.values()]), dict(splits.record)
     if args.only != "*":
         return
+    best = best_of([*places.values()])
+    found = {name: result(runs, best) for name, runs in places.items()}
+    records = {name: dict(runs[0].splits.record) for name, runs in places.items()}
     setting = {
         "backbone": BACKBONE,
         "input": [3, SIDE, SIDE],

@@ -8,6 +8,8 @@ BACKBONE, SIDE, GRID = "vit_tiny_patch16_224", 96, (3, 2)
 PLACES = (3, 6, 9)
 STEPS = 900
 """Of every kind of head."""
+SPEEDUP = 1.5
+"""Of multiply-adds, which policies are asked for."""
 TRAINING: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 32,

@@ -114,7 +114,14 @@ def test_the_road_from_frames_in_crops_to_their_sums(frames, tmp_path, monkeypat
     runs = [crops.Work(splits, tmp_path / f"0-{seed}", seed, tmp_path / "weights.safetensors") for seed in range(2)]
     for run in runs:
         run.train({"device": "cpu", "workers": 0, "precision": "fp32"})
-    found = crops_result.result(runs)
+    best = crops_result.best_of([runs])
+    said = {
+        kind: [np.mean(crops_result.errors(run.calibrating(kind))[:-1]) for run in runs] for kind in ("mlp", "cnn-add")
+    }
+    assert best == min(said, key=lambda kind: np.mean(said[kind]))
+    found = crops_result.result(runs, best)
+    goals = [policy.get("more") or policy["target_speedup"] for policy in found["policies"]]
+    assert goals == [*plan.MORE, 1.5] * len(plan.RULES)
     assert found["frames"] == {name: len(part) for name, part in whole.parts.items()}
     trivial = np.abs(whole.test.targets - whole.train.targets.mean()).mean()
     assert found["trivial"]["mae"] == pytest.approx(float(trivial), rel=1e-4)
