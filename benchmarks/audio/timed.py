@@ -38,8 +38,8 @@ def timed(
 ) -> dict[str, Any]:
     """A policy for each batch size, and a file with its exits alone beside the network without exits.
 
-    Both compute a batch of several in pieces of the size that is quickest for them (``RuntimeInPieces``): this network
-    is so small that a whole one would wait for memory.
+    Both compute a batch of several in pieces of the size that is quickest for them (``RuntimeInPieces``), which the row
+    says, so that neither is timed where whole batches fall out of the caches.
 
     Args:
         name: the runtime, which computes in fp32.
