@@ -97,7 +97,7 @@ _RESNET = {
     "in_chans": 1,
     "stem_type": "deep",
     "stem_width": 8,
-    "channels": [16, 48, 128, 192],
+    "channels": [16, 48, 160, 256],
     "layers": [1, 2, 3, 2],
 }
 FIELDS = {
@@ -123,7 +123,7 @@ FIELDS = {
         {"f_max": 4000.0},  # its clips are of 8 kHz
         places=(2, 3, 4),
         folds=("george", "jackson", "lucas", "nicolas", "theo", "yweweler"),
-        training={"mixing": None, "augment": {**_AUGMENT, **_OTHER_VOICES}},
+        training={"learning_rate": 0.001, "mixing": None, "augment": {**_AUGMENT, **_OTHER_VOICES}},
         start="speech_commands",
     ),
 }

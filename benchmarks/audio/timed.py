@@ -15,12 +15,9 @@ from offramp.bench.profile import profile_file
 from offramp.bench.rows import spaced
 from offramp.data import Splits, loader
 from offramp.engine import open_runtime, tabulate_file
-from offramp.engine.file import FileSession
-from offramp.engine.pieces import NetworkInPieces, SessionInPieces
 from offramp.engine.runtime import FileRuntime
-from offramp.policies import Policy, policy_to_json, replay
+from offramp.policies import policy_to_json, replay
 from offramp.report import bootstrap_interval
-from offramp.types import Network
 
 _LARGEST, _REPEATS = 16, 10
 """The largest batch in which parts are timed, a sample of a larger one being taken to cost the same; and how often."""
@@ -37,9 +34,6 @@ def timed(
     rounds: int,
 ) -> dict[str, Any]:
     """A policy for each batch size, and a file with its exits alone beside the network without exits.
-
-    Both compute a batch of several in pieces of the size that is quickest for them (``RuntimeInPieces``), which the row
-    says, so that neither is timed where whole batches fall out of the caches.
 
     Args:
         name: the runtime, which computes in fp32.
@@ -76,7 +70,7 @@ def timed(
             "change": {"mean": float(change.mean()), "interval": bootstrap_interval(change)},
             "macs_speedup": macs_speedup(costs, policy, trace),
             "exit_shares": (torch.bincount(trace.exit, minlength=len(test.after)) / len(test)).tolist(),
-            **_measured(static, runtime.open(fixed), work, rounds),
+            **measure(static, runtime.open(fixed), work, rounds).row(),
         }
 
     return {
@@ -86,11 +80,3 @@ def timed(
         "static": {"accuracy": float(whole.mean()), "interval": bootstrap_interval(whole)},
         "batches": {str(batch): row(batch) for batch in batches},
     }
-
-
-def _measured(static: Network, early: FileSession, work: Sequence[tuple[Any, Policy]], rounds: int) -> dict[str, Any]:
-    if len(work[0][0]) == 1:
-        return measure(static, early, work, rounds).row()
-    network, session = NetworkInPieces(static, "auto"), SessionInPieces(early, work[0][1], "auto")
-    found = measure(network, session, work, rounds).row()
-    return {**found, "pieces": {"static": network.pieces, "dynamic": session.pieces}}
