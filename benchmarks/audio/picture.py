@@ -36,7 +36,7 @@ def draw(found: dict[str, Any], name: str, file: Path) -> None:
     for axes in (left, right):
         axes.set_xlabel("MMACs to the exit, its head counted")
         axes.set_ylabel("test accuracy, %")
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
     figure.suptitle(name, color=_INK)
